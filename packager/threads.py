@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from packager.blocking_calls import LackingError, PresentCall
 from packager.fair_queue import FairQueue, TooManyWaitingError
@@ -348,11 +348,26 @@ class Threads(ClientThreads):
     def __init__(self, limits: ThreadLimits, name: str = "", *, is_default: bool = False) -> None:
         self._pool = _Pool(limits, name, is_default=is_default)
         super().__init__(self._pool, SERVER, None)
-        self.executor = self._pool.executor
+
+    @property
+    def executor(self) -> Executor | None:
+        """The threads; None for the event loop's default ones."""
+        return self._pool.executor
 
     def of(self, client: str, key: Hashable | None = None) -> ClientThreads:
         """Return the same threads for the calls of a client; see there for the arguments."""
         return ClientThreads(self._pool, client, key)
+
+
+_POOLS = WeakSet["_Pool"]()
+
+
+def _begin_pools() -> None:
+    for pool in _POOLS:
+        pool.begin()
+
+
+os.register_at_fork(after_in_child=_begin_pools)
 
 
 class _Pool:
@@ -360,9 +375,16 @@ class _Pool:
 
     def __init__(self, limits: ThreadLimits, name: str, *, is_default: bool) -> None:
         self._limits = limits
+        self._name = name
+        self._is_default = is_default
+        self.begin()
+        _POOLS.add(self)
+
+    def begin(self) -> None:
+        """Begin without threads, also in a forked process, which has none of its parent's."""
         # The event loop has an executor of its own, for None.
-        self.executor = None if is_default else ThreadPoolExecutor(limits.threads, name)
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _ClientTurns] = WeakKeyDictionary()
+        self.executor = None if self._is_default else ThreadPoolExecutor(self._limits.threads, self._name)
+        self._turns = WeakKeyDictionary[asyncio.AbstractEventLoop, _ClientTurns]()
 
     def call(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -217,3 +218,19 @@ async def test_what_is_opened_for_nobody_is_closed() -> None:
         await opening
     go.set()
     await until(lambda: made and made[0].is_closed.is_set())
+
+
+async def test_a_forked_process_has_threads_of_its_own() -> None:
+    threads = Threads(ThreadLimits(threads=1))
+    assert await threads.run(lambda: "here") == "here"
+
+    def fork() -> int:
+        if (child := os.fork()) != 0:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = 1
+        try:
+            code = asyncio.new_event_loop().run_until_complete(asyncio.wait_for(threads.run(lambda: 0), 60))
+        finally:
+            os._exit(code)
+
+    assert await asyncio.to_thread(fork) == 0

@@ -23,7 +23,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.past.spans import AT_ONCE, MOST_WAITING, NOTHING_KEPT, REST, query_of, written
+from origin.live.past.spans import AT_ONCE, MOST_WAITING, NOTHING_KEPT, REST, WRITERS, query_of, written
 from origin.live.requests.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress
 from origin.live.requests.dvr_segments import StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.playlist_requests import IRREGULAR
@@ -43,7 +43,6 @@ from packager.publish.dash_periods import PAST_TARGET_DURATIONS
 from packager.publish.dash_spans import DelayedManifest
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
-from packager.threads import SHARED_THREADS
 from packager.window.rendition import Rendition, variant_renditions
 
 READ_SECONDS = 120
@@ -246,8 +245,8 @@ class DelayedReplies:
             ranges = stretch.ranges.tags_within(
                 leading[0].program_date_time, leading[-1].program_date_time + leading[-1].duration
             )
-            threads = SHARED_THREADS.of(network_of(asked.request.client))
-            return await threads.run(presentation.delayed, listing.segments, ranges)
+            writers = WRITERS.of(network_of(asked.request.client))
+            return await writers.run(presentation.delayed, listing.segments, ranges)
 
         if stretch.manifest is None:
             stretch.manifest = await self._being_made.do(key, make)

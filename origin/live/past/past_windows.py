@@ -52,11 +52,10 @@ class PastWindowReplies:
         self._most_hours = most_hours
         self._stored = stored
         # Anybody may vary the bounds at will, so networks take turns.
-        turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._oldest = OldestDates(stored)
-        self._writer = SpanWriter(stored, turns, listed)
-        self._start_over = StartOver(stored, turns, self._reading, self._oldest, self._writer)
+        self._writer = SpanWriter(stored, listed)
+        self._start_over = StartOver(stored, self._reading, self._oldest, self._writer)
         self._read = SingleFlight[Hashable, _ReadSpan]()
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:

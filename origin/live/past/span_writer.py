@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 
 from msgspec.structs import replace
@@ -17,11 +16,11 @@ from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.past.listed_outlines import ListedOutlines
 from origin.live.past.past_requests import PastRequest
+from origin.live.past.spans import WRITERS
 from origin.live.requests.addresses import MANIFEST
 from origin.live.requests.dvr_segments import StoredSegments, ranges_of, unreadable
 from origin.live.requests.playlist_requests import IRREGULAR
-from packager.fair_queue import FairSemaphore, TooManyWaitingError
-from packager.threads import SHARED_THREADS
+from packager.transient_errors import NotReadyError
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition
 
@@ -31,15 +30,12 @@ class SpanWriter:
 
     Args:
         stored: opens segments that have left memory.
-        turns: of networks, as anybody may vary the bounds at will.
         listed: makes spans of segments that are listed.
     """
 
-    def __init__(self, stored: StoredSegments, turns: FairSemaphore, listed: ListedOutlines) -> None:
+    def __init__(self, stored: StoredSegments, listed: ListedOutlines) -> None:
         self._stored = stored
-        self._turns = turns
         self._listed = listed
-        self._texts = SingleFlight[Hashable, Pieces]()
         self._found = SingleFlight[Hashable, None]()
 
     async def reply(self, asked: PastRequest) -> Reply:
@@ -47,8 +43,9 @@ class SpanWriter:
         try:
             if asked.address.name == MANIFEST and asked.is_dynamic:
                 return await self._dynamic(asked)
-            text = await self._texts.do(asked.key, partial(self._write, asked))
-        except TooManyWaitingError:
+            writers = WRITERS.of(network_of(asked.request.client), asked.key)
+            text = await writers.run(self._written, asked)
+        except NotReadyError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
         return asked.reply(text)
 
@@ -61,12 +58,11 @@ class SpanWriter:
 
         async def find() -> None:
             network = network_of(asked.request.client)
-            async with self._turns.held(network):
-                segments = _with_listed(asked.past.segments, stream.renditions)
-                begin, end = asked.past.first.program_date_time, Fraction(stream.wall_clock())
-                stored = await ranges_of(stream, begin, end, self._stored, network)
-                ranges, threads = stored.tags_within(begin, end), SHARED_THREADS.of(network)
-                presentation.spans.add(start, await threads.run(presentation.span, segments, ranges))
+            segments = _with_listed(asked.past.segments, stream.renditions)
+            begin, end = asked.past.first.program_date_time, Fraction(stream.wall_clock())
+            stored = await ranges_of(stream, begin, end, self._stored, network)
+            writers, ranges = WRITERS.of(network), stored.tags_within(begin, end)
+            presentation.spans.add(start, await writers.run(presentation.span, segments, ranges))
 
         if (reply := asked.dynamic_manifest()) is None:
             try:
@@ -76,19 +72,14 @@ class SpanWriter:
             reply = asked.dynamic_manifest()
         return reply or refusal(asked.request, 503, 0, retry_after=stream.target_duration)
 
-    async def _write(self, asked: PastRequest) -> Pieces:
-        def write() -> Pieces:
-            text = replace(asked, past=self._listed.outlined(asked.past)).text()
-            if text:
-                # For all who wait, as they are kept.
-                gzip_cache.tag(text)
-            if text and asked.request.takes_gzip:
-                gzip_cache.gzip(text)
-            return text
-
-        network = network_of(asked.request.client)
-        async with self._turns.held(network):
-            return await SHARED_THREADS.of(network).run(write)
+    def _written(self, asked: PastRequest) -> Pieces:
+        text = replace(asked, past=self._listed.outlined(asked.past)).text()
+        if text:
+            # For all who wait, as they are kept.
+            gzip_cache.tag(text)
+        if text and asked.request.takes_gzip:
+            gzip_cache.gzip(text)
+        return text
 
 
 def _with_listed(

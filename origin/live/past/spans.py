@@ -15,6 +15,7 @@ from origin.answers.request import Request
 from origin.live.requests.addresses import LiveAddress, Span
 from packager.past.past_window import PastWindow
 from packager.publish.live_stream import LiveStream
+from packager.threads import ThreadLimits, Threads
 from packager.window.rendition import variant_renditions
 
 IMMUTABLE_SECONDS = 365 * 86_400
@@ -31,6 +32,9 @@ AT_ONCE, MOST_WAITING = 2, 64
 
 REST = 1.0
 """For how long a network's next span waits, as a share of the time that the last one took."""
+
+WRITERS = Threads(ThreadLimits(threads=AT_ONCE, client_threads=1, waiting=MOST_WAITING, rest=REST), "spans")
+"""The threads in which texts of spans are written: anybody may vary the bounds at will."""
 
 LATE_SEGMENTS = 4
 """For how many segments the next one may be late: the newest one is now."""

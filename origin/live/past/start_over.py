@@ -15,7 +15,7 @@ from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.past.past_requests import LONGEST_SEGMENT, BoundedSpan, PastRequest
 from origin.live.past.span_writer import SpanWriter
-from origin.live.past.spans import is_relative
+from origin.live.past.spans import WRITERS, is_relative
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.waits import Outcome
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
@@ -32,6 +32,7 @@ from packager.publish.date_ranges import MOST_DISTANT_SECONDS
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.threads import SHARED_THREADS
+from packager.transient_errors import NotReadyError
 from packager.window.rendition import Rendition, variant_renditions
 from packager.window.window import Window
 
@@ -41,7 +42,6 @@ class StartOver:
 
     Args:
         stored: opens segments that have left memory.
-        turns: turns of networks, in which texts are written.
         reading: turns of networks, in which is read what has left the playlists.
         oldest: from when on channels can be played.
         writer: writes what doesn't grow.
@@ -50,13 +50,11 @@ class StartOver:
     def __init__(
         self,
         stored: StoredSegments,
-        turns: FairSemaphore,
         reading: FairSemaphore,
         oldest: OldestDates,
         writer: SpanWriter,
     ) -> None:
         self._stored = stored
-        self._turns = turns
         self._reading = reading
         self._oldest = oldest
         self._writer = writer
@@ -180,10 +178,9 @@ class StartOver:
 
         async def begin() -> GrowingSpan:
             made, segments = begun(), list(settled_segments(window, first.number, number))
-            network = network_of(asked.request.client)
-            async with self._turns.held(network):
-                await SHARED_THREADS.of(network).run(made.extend, segments)
-                await SHARED_THREADS.of(network).run(gzip_cache.join, made.lasting)
+            writers = WRITERS.of(network_of(asked.request.client))
+            await writers.run(made.extend, segments)
+            await writers.run(gzip_cache.join, made.lasting)
             self._known(presentation).add(start, name, made)
             return made
 
@@ -191,7 +188,7 @@ class StartOver:
             later = refusal(asked.request, 503, 0, retry_after=stream.target_duration)
             try:
                 made = await self._begun.do((presentation, start, name), begin)
-            except TooManyWaitingError:
+            except NotReadyError:
                 return later
             if made is None or presentation is not stream.presentation:
                 return later
