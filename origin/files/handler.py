@@ -58,7 +58,7 @@ class FileHandler:
     def handle(self, request: Request) -> Reply | Pending | None:
         """Return the reply with a file that is open, or open the file in a thread; see `Handler`."""
         path = file_path(request.target)
-        cached = self._open_files.find(path)
+        cached = self._open_files.find(path, request.target.partition(b"?")[2])
         if cached is not None:
             return cached.reply(request)
         if not path.startswith(PREFIX):
@@ -82,6 +82,7 @@ class FileHandler:
                 lambda: open_file(self._library, name, network),
                 media_type(name),
                 self._headers,
+                request.target.partition(b"?")[2],
             )
         except NotFoundError:
             # Hidden and missing files get the same reply.

@@ -7,6 +7,7 @@ public files are cached.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -19,11 +20,14 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.answer import Headers
 from origin.http.representation import RepresentationMetadata
-from packager.library.local_storage import LocalFile
+from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import LibraryFile, is_settled
 
 MAXIMUM_FILES = 256
 """Most cached files; files that are being sent stay open beyond that."""
+
+MOST_QUERIES = 16
+"""Most queries of an address that are known to have been asked for since a file was opened."""
 
 VALID_SECONDS = 0.5
 """Validity of an entry: the longest time behind a look-up for which a replaced file goes unnoticed."""
@@ -104,9 +108,19 @@ class CachedFile:
     Attributes:
         is_fresh: whether the entry may be used without a look at the clock.
         is_being_renewed: whether a request was sent to look the file up again.
+        queries: queries of the requests for which the file was looked up.
     """
 
-    __slots__ = ("is_being_renewed", "is_fresh", "renewed_from", "repeat", "replies", "shared", "valid_until")
+    __slots__ = (
+        "is_being_renewed",
+        "is_fresh",
+        "queries",
+        "renewed_from",
+        "repeat",
+        "replies",
+        "shared",
+        "valid_until",
+    )
 
     def __init__(
         self, shared: SharedFile, replies: RepresentationReplies, repeat: Repeatable, validity: Validity
@@ -118,10 +132,15 @@ class CachedFile:
         self.renewed_from = validity.renewed_from
         self.is_fresh = True
         self.is_being_renewed = False
+        self.queries = set[bytes]()
 
     def expire(self) -> None:
         """End the time for which the entry may be used without a look at the clock."""
         self.is_fresh = False
+
+    def is_for(self, query: bytes) -> bool:
+        """Return whether the file was looked up for a query: another one may name a newer version."""
+        return not query or query in self.queries
 
     def borrow(self) -> OpenedFile:
         """Return the file with a reference of its own, which the reply releases."""
@@ -178,13 +197,18 @@ class OpenFileCache:
         """Whether any file is cached."""
         return self._maximum > 0
 
-    def find(self, target: bytes) -> CachedFile | None:
+    def find(self, target: bytes, query: bytes = b"") -> CachedFile | None:
         """Find the entry of a target, for the fast path.
+
+        Args:
+            query: of the request, whose address may be that of another version of the file.
 
         Returns:
             None if `get` must look the file up; while the entry is still valid, for one request only.
         """
         found = self._files.get(target)
+        if found is not None and not found.is_for(query):
+            return None
         if found is None or (now := time.monotonic()) < found.renewed_from:
             return found
         if now >= found.valid_until:
@@ -203,10 +227,10 @@ class OpenFileCache:
         is_looked_up = found.is_being_renewed or target in self._lookups
         return found if is_looked_up and time.monotonic() < found.valid_until else None
 
-    def _borrow(self, target: bytes) -> OpenedFile | None:
+    def _borrow(self, target: bytes, query: bytes) -> OpenedFile | None:
         """Return a cached file; None if it is due for a lookup that nobody has begun."""
         found = self._files.get(target)
-        if found is None:
+        if found is None or not found.is_for(query):
             return None
         until = found.valid_until if target in self._lookups else found.renewed_from
         return found.borrow() if time.monotonic() < until else None
@@ -217,6 +241,7 @@ class OpenFileCache:
         open_file: Callable[[], Awaitable[LibraryFile]],
         media_type: str,
         headers: Headers,
+        query: bytes = b"",
     ) -> OpenedFile:
         """Return the file of a target from the cache, or open it.
 
@@ -224,8 +249,9 @@ class OpenFileCache:
             target: names the file; the same for all spellings of its address.
             open_file: opens the file; its exceptions are raised.
             headers: raw header fields of every response.
+            query: see `find`.
         """
-        if (kept := self._borrow(target)) is not None:
+        if (kept := self._borrow(target, query)) is not None:
             return kept
         own: list[OpenedFile] = []
 
@@ -235,7 +261,16 @@ class OpenFileCache:
                 own.append(opened_once(file, media_type, headers))
             return shared
 
+        if query and target in self._lookups:
+            # This look-up began before the request came, perhaps before the file was replaced. All requests
+            # that wait for its end share the next one, so that queries which vary don't each open the file.
+            with contextlib.suppress(NotFoundError, OSError):
+                take_back(await self._lookups.do(target, _nothing))
         opened = await self._lookups.do(target, look_up)
+        if query and (cached := self._files.get(target)) is not None:
+            if len(cached.queries) >= MOST_QUERIES:
+                cached.queries.clear()
+            cached.queries.add(query)
         if opened is not None:
             return opened
         # Each request opens a file by itself that can't be shared.
@@ -275,7 +310,8 @@ class OpenFileCache:
             return None
         shared = SharedFile(file)
         shared.acquire()
-        if target in self._files:
+        former = self._files.get(target)
+        if former is not None:
             self._drop(target)
         elif len(self._files) >= self._maximum:
             self._drop(next(iter(self._files)))
@@ -285,6 +321,8 @@ class OpenFileCache:
             RepeatedFile(self, target),
             Validity(opened + self._valid_seconds / 2, opened + self._valid_seconds),
         )
+        if former is not None and _version(former.shared.file) == _version(file):
+            kept.queries = former.queries
         asyncio.get_running_loop().call_later(self._valid_seconds / 2, kept.expire)
         self._schedule()
         return shared
@@ -315,6 +353,15 @@ class OpenFileCache:
             self._drop(target)
         if self._files:
             self._schedule()
+
+
+async def _nothing() -> OpenedFile | None:
+    """Return no file, in the place of a look-up that was cancelled."""
+    return None
+
+
+def _version(file: LocalFile) -> tuple[object, ...]:
+    return file.size, file.modified, file.changed
 
 
 def lend(opened: OpenedFile | None) -> None:

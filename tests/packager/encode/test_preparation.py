@@ -200,11 +200,18 @@ async def test_a_film_that_does_not_fit_is_given_up_and_its_room_is_for_others(
         assert (await less.reaches("other.m4a", lambda state: state.state == "failed")).reason == NO_ROOM
 
 
+FAULTY = "its content has led to a fault of the reader"
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (MalformedError("no such sound"), "audio-aac: it can't be encoded: no such sound"),
-        (ZeroDivisionError(), BROKEN),
+        (
+            ZeroDivisionError(),
+            f"audio-aac: it can't be encoded: {FAULTY} (ZeroDivisionError)",
+        ),
+        (RuntimeError(), BROKEN),
     ],
 )
 async def test_a_film_that_can_not_be_encoded_says_why_and_others_go_on(
