@@ -238,9 +238,10 @@ class Authenticator:
 
     def _faults(self, request: Request) -> Iterator[TokenFault]:
         """Yield what is wrong with the tokens that a request presents in a key's place."""
+        path = str(request.scope.get("path", ""))
         for secret, _ in presented_secrets(request):
             text = secret.decode("latin-1")
-            if (fault := self._fault_of(text, request.url.path, client_address(request))) is not None:
+            if (fault := self._fault_of(text, path, client_address(request))) is not None:
                 yield fault
 
 
