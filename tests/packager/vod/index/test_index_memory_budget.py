@@ -227,7 +227,7 @@ async def test_films_without_tables_take_their_room_among_the_others(
     for number in range(4):
         (tmp_path / f"{number}.mkv").write_bytes(data)
     alone: list[int] = []
-    read_index_of(data, alone.append)
+    await asyncio.to_thread(read_index_of, data, alone.append)
     limit = sum(alone) * 2
     titles = Titles(Library(tmp_path), TitleLimits(index_bytes=limit, made_at_once=2))
     seen = seen_at_once(monkeypatch)
