@@ -121,14 +121,19 @@ class _Credentials:
         source: the parts of the request that the credentials were read from.
         presented: the credentials that count at every address.
         further: keys of the query before the last one, which count where several channels are read.
-        faults: of presented tokens that are none for the address.
+        faults: the fault of each presented token, in the credentials' order; None for other texts.
     """
 
     source: tuple[str, bytes]
     presented: tuple[_Presented, ...]
     further: tuple[_Presented, ...] = ()
     comparisons: int = 0
-    faults: tuple[TokenFault, ...] = ()
+    faults: tuple[TokenFault | None, ...] = ()
+
+    @property
+    def is_no_guess(self) -> bool:
+        """Whether each credential is a token whose signature is right, whatever else is wrong with it."""
+        return bool(self.faults) and all(one is not None and one.is_signed for one in self.faults)
 
     def fitting(self, presented: Sequence[_Presented], secrets: Collection[Secret]) -> frozenset[Secret]:
         """Return those of some secrets that one of some credentials is.
@@ -228,21 +233,21 @@ class Authenticator:
             raise TooManyGuessesError(wait)
         if not fitting and secrets and not credentials.faults:
             credentials.faults = tuple(self._faults(request))
-        # A token whose signature is right is nobody's guess, whatever else is wrong with it.
-        if any(fault.is_signed for fault in credentials.faults):
+        has_keys = len(credentials.further) > 0 or (keys is not None and len(keys) > 0)
+        has_further = has_keys or "signature" in request.query_params
+        if not fitting and credentials.is_no_guess and not has_further:
             return fitting
         # Where nothing is wanted, nothing is wrong.
         if secrets and (presented or "signature" in request.query_params):
             await self._on_checked(request, not fitting)
         return fitting
 
-    def _faults(self, request: Request) -> Iterator[TokenFault]:
-        """Yield what is wrong with the tokens that a request presents in a key's place."""
+    def _faults(self, request: Request) -> Iterator[TokenFault | None]:
+        """Yield for each credential of a request what is wrong with it if it is a token."""
         path = str(request.scope.get("path", ""))
         for secret, _ in presented_secrets(request):
             text = secret.decode("latin-1")
-            if (fault := self._fault_of(text, path, client_address(request))) is not None:
-                yield fault
+            yield self._fault_of(text, path, client_address(request))
 
 
 def begin_check(request: Request) -> None:
@@ -302,8 +307,10 @@ def challenge(request: Request) -> str:
 def key_reason(request: Request, text: str) -> str:
     """Return why a request isn't authorised: its wrong key, or the line that says which key is needed."""
     known: _Credentials | None = request.scope.get(_CREDENTIALS)
-    if known is not None and known.faults:
-        return f"{known.faults[0].line}; {text}"
+    faults = () if known is None else known.faults
+    fault = next((one for one in faults if one is not None), None)
+    if fault is not None:
+        return f"{fault.line}; {text}"
     has_key = any(presented for presented, _ in presented_secrets(request))
     return f"{WRONG_KEY}: {text}" if has_key else text
 

@@ -12,7 +12,11 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from starlette.requests import Request
 
+from origin.access.authentication import Authenticator, Secret
+from origin.access.token_keys import TokenKeys
+from origin.access.web_tokens import key_of_secret
 from tests.conftest import ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
@@ -150,3 +154,23 @@ def test_a_token_whose_signature_is_right_is_no_guess(ports: Ports) -> None:
         assert "expired" in rtmp(ports, FAULTS["the token has expired"])
     # Short keys are compared: a guesser's wouldn't be, which is answered with 429.
     assert "wrong key" in http(ports, "/live/studio/ingest", "short")
+
+
+@pytest.mark.parametrize(
+    ("query", "is_guess"), [(b"", False), (b"key=guess", True), (b"signature=0&expires=9", True)]
+)
+async def test_a_token_hides_no_guess_beside_it(query: bytes, is_guess: bool) -> None:
+    failures: list[bool] = []
+
+    async def note(_: Request, failed: bool) -> None:
+        failures.append(failed)
+
+    keys = TokenKeys(web=[key_of_secret(SECRET)], audience="headwater", issuer=ISSUER)
+    expired = FAULTS["the token has expired"].encode()
+    scope = {"type": "http", "path": "/live/studio/ingest", "query_string": query}
+    scope["headers"] = [(b"authorization", b"Bearer " + expired)]
+    request = Request(scope)
+    assert not await Authenticator(note, fault_of=keys.fault).admits(
+        request, Secret("a-publish-key-of-tests")
+    )
+    assert failures == [True] * is_guess
