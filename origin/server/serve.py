@@ -62,6 +62,7 @@ from origin.server.services.access_services import KeyReload, take_access, take_
 from origin.server.services.cluster_services import makes_media, of_role
 from origin.server.services.config_reload import ConfigReload
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
+from origin.server.services.event_services import own_origins
 from origin.server.services.grpc_services import make_grpc_server, require_grpc
 from origin.server.services.library_services import check_library, encoder_of, library_of
 from origin.server.services.limits import Limits
@@ -200,7 +201,7 @@ async def _make_ready(
     config = _fit_descriptors(config, rlimits.raise_limit())
     config, tools = await _prepare(config, finding_tools, demo=demo, own_library=start.own_library)
     needs_library = start.own_library or not (
-        config.live or config.radio or config.events or config.cluster.url
+        config.live or config.radio or config.events or config.relay or config.cluster.url
     )
     # Before anything is written: a start that fails leaves nothing behind.
     await SHARED_THREADS.run(check_library, library_of(config, start.files, limits), needed=needs_library)
@@ -333,6 +334,7 @@ def _access_options(
         server.admin_port,
         frozenset(name.lower() for name in server.names),
         loopback_ports([one.getsockname()[:2] for one in sockets]),
+        own_origins(config),
     )
     reached = any(one.getsockname()[1] not in options.loopback_ports for one in sockets)
     areas = sorted({"api", "health", "metrics"} - options.protected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from origin.access.address_tokens import ADDRESS, CLIP_PARAMETERS, NETWORK, TOKEN
-from origin.access.token_middleware import PARAMETER
+from origin.access.request_tokens import PARAMETER
 from origin.http.path_prefixes import ADMIN, TOKEN_PREFIX, TOKEN_SEGMENT
 
 KEPT_AREAS = "(media|vod|live)"
