@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,10 +33,11 @@ class ProtectedAddresses:
             film, or of a title, to which its files belong.
         channels: whether a live channel does, by its name, stations in HLS among them.
         stations: whether a station does, by its name.
+        simulcasts: the names of stations that are live channels, too.
         events: whether an event channel does, by its name.
 
     Attributes:
-        signed_path: see `_signed_path`.
+        signed_paths: see `_signed_paths`.
         version: how often it was replaced.
     """
 
@@ -48,8 +49,10 @@ class ProtectedAddresses:
         channels: Mapping[str, bool] | None = None,
         stations: Mapping[str, bool] | None = None,
         events: Mapping[str, bool] | None = None,
+        simulcasts: Collection[str] = (),
     ) -> None:
         self.version = 0
+        self._simulcasts = frozenset(simulcasts)
         self._channels: dict[str, bool] = {}
         self._stations: dict[str, bool] = {}
         self._events: dict[str, bool] = {}
@@ -57,6 +60,7 @@ class ProtectedAddresses:
 
     def replace(self, other: ProtectedAddresses) -> None:
         """Take over what needs a token from another one; services that it doesn't know stay as they are."""
+        self._simulcasts |= other._simulcasts
         self._set(other._library, other._folders, other._channels, other._stations, other._events)
         self.version += 1
 
@@ -79,31 +83,39 @@ class ProtectedAddresses:
         self._stations = {**self._stations, **stations}
         self._events = {**self._events, **events}
         self.has_files = library or bool(self._spelled)
-        self.signed_path = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_path)
+        self.signed_paths = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_paths)
 
     def __bool__(self) -> bool:
         named = (self._channels, self._stations, self._events)
         return self.has_files or any(is_signed for one in named for is_signed in one.values())
 
-    def _signed_path(self, path: str) -> str | None:
-        """Return the path for which a token has to be signed; None where everybody may fetch the address.
+    def _signed_paths(self, path: str) -> tuple[str, ...]:
+        """Return the paths of which a token has to cover one; none where everybody may fetch the address.
+
+        A station has two addresses, and a token for the one opens the other.
 
         Args:
             path: decoded, without token and query.
         """
         area, _, rest = path[1:].partition("/")
         if area in ("media", "vod") and self.has_files:
-            return path if self.has_file(rest) or not is_plain(path) else None
+            return (path,) if self.has_file(rest) or not is_plain(path) else ()
         if area == "live":
-            return path if self._channels.get(rest.partition("/")[0]) else None
+            name = rest.partition("/")[0]
+            if not self._channels.get(name):
+                return ()
+            return (path, f"/radio/{name}") if name in self._simulcasts else (path,)
         if area == "radio" or (area == "events" and rest.startswith("radio/")):
             # A station's playlist files and title events are for those who may listen.
             name = rest.removeprefix("radio/")
             station = name if name in self._stations else name.rpartition(".")[0]
-            return f"/radio/{station}" if self._stations.get(station) else None
+            if not self._stations.get(station):
+                return ()
+            own = f"/radio/{station}"
+            return (own, f"/live/{station}") if station in self._simulcasts else (own,)
         if area == "events":
-            return path if self._events.get(rest) else None
-        return None
+            return (path,) if self._events.get(rest) else ()
+        return ()
 
     def has_file(self, name: str) -> bool:
         """Return whether a file of the library, or what is made of it, needs a token.
@@ -180,19 +192,20 @@ class TokenGuard:
             path: decoded, without token and query.
             client: address of the client; without it no token is valid that is bound to one.
         """
-        signed_path = self.protected.signed_path(path)
-        if signed_path is None:
+        signed_paths = self.protected.signed_paths(path)
+        if not signed_paths:
             return None
         if not token:
             return Grant(MISSING)
         found = self.keys.read(token, client)
-        if found is None or not self.keys.covers(found, signed_path):
-            fault = self.keys.fault(token, signed_path, client) or NOT_VALID
+        covered = next((one for one in signed_paths if found and self.keys.covers(found, one)), None)
+        if found is None or covered is None:
+            fault = self.keys.fault(token, signed_paths[0], client) or NOT_VALID
             return Grant(fault.line)
         ends = found.expires + self._grace
         # A playlist that was answered in time leads to media, whose requests come later.
         is_media = path.startswith(("/live/", "/vod/")) and not path.endswith(PLAYLISTS)
-        is_stream = path == signed_path and path.startswith(("/radio/", "/events/"))
+        is_stream = path == signed_paths[0] and path.startswith(("/radio/", "/events/"))
         grant = Grant(
             "",
             ends if is_media else found.expires,
@@ -231,10 +244,12 @@ class TokenGuard:
         """
         if covered_alone:
             return token is not None and any(self.keys.covers(token, path) for path in paths)
-        signed = [path for one in paths if (path := self.protected.signed_path(one)) is not None]
-        if len(signed) < len(paths):
+        signed = [self.protected.signed_paths(one) for one in paths]
+        if not all(signed):
             return True
-        return token is not None and any(self.keys.covers(token, path) for path in signed)
+        return token is not None and any(
+            self.keys.covers(token, path) for several in signed for path in several
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from html import escape
+from urllib.parse import urlsplit
 
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
@@ -130,7 +131,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 def _describe_host(base: str) -> dict[str, str]:
-    host = base.partition("://")[2]
+    host = urlsplit(base).netloc
     return {
         "admin": "",
         "host": host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host,
