@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.access.authentication import AdminToken, Authenticator, challenge, unauthorized
+from origin.access.authentication import AdminToken, Authenticator, Secret, challenge, unauthorized
 from origin.http.path_prefixes import ADMIN, port_of, private_area, relay_path
 from origin.responses.refusal import RefusalError, plain_refusal
 
@@ -141,6 +141,15 @@ class AccessPolicy:
     async def is_admin(self, request: Request) -> bool:
         """Return whether a request presents the administrator's token."""
         return await self._authenticator.admits(request, self.admin.secret)
+
+    async def shows_all(self, request: Request, *others: Secret) -> bool:
+        """Return whether a list shows everything to a request, by the administrator's token.
+
+        Args:
+            others: keys that aren't wrong there.
+        """
+        secrets = self.admin.secret, *others
+        return self.admin.secret in await self._authenticator.fitting(request, *secrets, with_basic=False)
 
     def is_local(self, request: Request) -> bool:
         """Return whether a page shows what concerns the owner to who presents no token.

@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
@@ -250,32 +249,6 @@ class TokenGuard:
         return token is not None and any(
             self.keys.covers(token, path) for several in signed for path in several
         )
-
-
-@dataclass(frozen=True)
-class VisibleFiles:
-    """The items of the library that are listed to the holder of a token, or without one.
-
-    Attributes:
-        covered_alone: as of `TokenGuard.shows`.
-    """
-
-    guard: TokenGuard
-    token: Token | None
-    covered_alone: bool = False
-
-    def __call__(self, path: str) -> bool:
-        """Return whether the item of a path is listed."""
-        paths = (f"/vod/{path}", f"/media/{path}")
-        return self.guard.shows(self.token, *paths, covered_alone=self.covered_alone)
-
-    def may_fetch(self, path: str) -> bool:
-        """Return whether the holder of the token may fetch an address.
-
-        Args:
-            path: decoded, without token and query.
-        """
-        return self.guard.shows(self.token, path)
 
 
 def _title_of(path: str) -> str:

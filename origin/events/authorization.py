@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -184,6 +184,11 @@ class EventAuthorization:
         is_admin = self.admin.secret in fitting
         # Several channels may have the same token.
         return free | {name for name, own in closed.items() if is_admin or fitting.intersection(own)}
+
+    def readers_secrets(self, names: Iterable[str]) -> Iterator[Secret]:
+        """Yield the secrets of channels' readers."""
+        closed = (name for name in names if self.is_protected(name))
+        return (one for name in closed for one in self._readers_secrets(name) if one != Secret(""))
 
     async def readable_until(
         self, request: Request, names: Iterable[str], keys: Collection[str] = ()
