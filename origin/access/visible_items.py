@@ -16,7 +16,7 @@ from origin.access.token_middleware import base_path, token_of
 
 @dataclass(frozen=True)
 class VisibleItems:
-    """What lists show to a request.
+    """The items that lists show to a request.
 
     Attributes:
         guard: checks tokens; None where no address needs one.
