@@ -24,11 +24,14 @@ from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import lan_address, logging_setup
 from origin.config.kept_secrets import (
     ACCESS_KEY,
+    ADMIN_TOKEN,
     MadeSecret,
+    StartSecrets,
     event_channel_of,
     live_channel_of,
     relay_of,
     station_of,
+    with_admin_token,
     with_secrets,
 )
 from origin.config.options import Config, event_channels, redactor_of, seconds
@@ -207,6 +210,8 @@ async def _make_ready(
     await SHARED_THREADS.run(check_library, library_of(config, start.files, limits), needed=needs_library)
     lock = await SHARED_THREADS.run(_lock, config, LOCK_LOOK_SECONDS, patient=bool(bound.inherited))
     secrets = await SHARED_THREADS.run(with_secrets, config, _demo_folder() if demo else None)
+    if config.cluster.url and not config.server.admin_token and secrets.config.server.admin_token:
+        secrets = await _with_clusters_token(secrets)
     config = secrets.config
     # The log's redaction must know the generated secrets, too.
     await SHARED_THREADS.run(
@@ -321,6 +326,21 @@ def _listeners(
         *(lambda _, sock=one: SocketListener.of(sock, rtmp.protocol, limits, context) for one in bound.rtmps),
         *http3_listeners(ready.certificates, bound.quic, ready.reset_key),
     ]
+
+
+async def _with_clusters_token(secrets: StartSecrets) -> StartSecrets:
+    """Share the administrator's token that a node has made with the cluster, or use the cluster's."""
+    from packager.cluster.connection import RedisUnavailableError
+    from packager.cluster.shared_secret import shared_secret
+
+    config = secrets.config
+    try:
+        token = await shared_secret(config.cluster.url, ADMIN_TOKEN, config.server.admin_token or "")
+    except RedisUnavailableError as error:
+        advice = "set server.admin_token, the same on all nodes"
+        log.warning("the cluster's admin token isn't known", reason=str(error), advice=advice)
+        return secrets
+    return await SHARED_THREADS.run(with_admin_token, secrets, token)
 
 
 def _access_options(
