@@ -380,6 +380,9 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     public: bool = False
     """Whether a directory may list the station, whatever its source says; ``false`` leaves the decision to
     the source."""
+    hidden: bool = False
+    """Whether lists, the page and Icecast's status leave the station out, which plays by its address alone;
+    the administrator sees it."""
     max_listeners: Count | None = None
     """Largest number of listeners of this station; ``limits.listeners`` when absent."""
     max_listener_duration: Duration = "0"

@@ -334,7 +334,13 @@ class Api:
 
     async def radio(self, request: Request) -> Response:
         """List the stations, without details of those that the request may not listen to."""
-        return await self._page(request, "radio", self._services_of.mounts.values(), self._stations)
+        every = tuple(self._services_of.mounts.values())
+        listed = [one for one in every if not one.options.is_hidden]
+        if len(listed) < len(every) and presents_key(request, with_basic=False):
+            keys = islice(self._authorization.listeners_secrets(every), CHECKED_AT_ONCE)
+            if await self._access.shows_all(request, *keys):
+                return await self._page(request, "radio", every, self._stations)
+        return await self._page(request, "radio", listed, self._stations)
 
     async def radio_item(self, request: Request) -> Response:
         """Describe a station, and the one recording that the address names."""
