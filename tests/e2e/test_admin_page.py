@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, HttpCredentials, ViewportSize
 
 from tests.clients.programs import environment
 from tests.conftest import start_server
@@ -114,8 +114,9 @@ async def test_the_pages_of_stations_fit_on_a_phone(browser: Browser, tmp_path: 
     config = f'[[radio]]\nname = "{name}"\nfolder = "music"\nbitrate = 64\naliases = ["/{"an-alias" * 6}"]\n'
     (tmp_path / "headwater.toml").write_text(f'[server]\nport = 0\nadmin_token = "{ADMIN_TOKEN}"\n{config}')
     server = await asyncio.to_thread(start_server, cwd=tmp_path)
-    credentials = {"username": "admin", "password": ADMIN_TOKEN}
-    context = await browser.new_context(http_credentials=credentials, viewport=PHONE)
+    phone = ViewportSize(width=PHONE["width"], height=PHONE["height"])
+    credentials = HttpCredentials(username="admin", password=ADMIN_TOKEN)
+    context = await browser.new_context(http_credentials=credentials, viewport=phone)
     try:
         page = await context.new_page()
         async with asyncio.timeout(PATIENCE_SECONDS):
