@@ -17,6 +17,7 @@ from itertools import islice
 
 import structlog
 
+from packager.bounded_dict import SizedDict
 from packager.safe_files import TEMPORARY, DataFolder, OpenFolder
 
 log = structlog.get_logger()
@@ -77,7 +78,7 @@ class HashedFileCache:
         self._folder = folder
         self._limits = limits
         self._lock = threading.Lock()
-        self._memory: OrderedDict[Place, bytes] = OrderedDict()
+        self._memory = SizedDict[Place, bytes](None, limits.memory_bytes, len)
         self._is_listed = False
         # Name and size of each file, the one first that wasn't asked for for longest; pinned ones are apart,
         # by their keys and numbers.
@@ -87,9 +88,8 @@ class HashedFileCache:
     def find(self, place: Place) -> bytes | None:
         """Return an item, or None where there is none."""
         with self._lock:
-            if place in self._memory:
-                self._memory.move_to_end(place)
-                return self._memory[place]
+            if (data := self._memory.use(place)) is not None:
+                return data
             file = self._file(place)
             if self._folder is None or file is None:
                 return None
@@ -192,9 +192,6 @@ class HashedFileCache:
 
     def _remember(self, place: Place, data: bytes) -> None:
         self._memory[place] = data
-        self._memory.move_to_end(place)
-        while len(self._memory) > 1 and sum(map(len, self._memory.values())) > self._limits.memory_bytes:
-            self._memory.popitem(last=False)
 
     def _file(self, place: Place) -> tuple[str, int] | None:
         """Return the name and the size of an item's file; None without one."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from packager.blocking_calls import ThreadFlights
+from packager.bounded_dict import SizedDict
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -40,9 +40,8 @@ class SingleFlightCache(Generic[K, V]):
         self._limits = limits
         self._size = size
         self._lock = threading.Lock()
-        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._kept = SizedDict[K, V](limits.items, limits.nbytes, size)
         self._making = ThreadFlights[K, V]()
-        self._nbytes = 0
 
     def __len__(self) -> int:
         """Return how many values are kept."""
@@ -55,7 +54,7 @@ class SingleFlightCache(Generic[K, V]):
     @property
     def nbytes(self) -> int:
         """Bytes of what is kept."""
-        return self._nbytes
+        return self._kept.nbytes
 
     @property
     def being_made(self) -> int:
@@ -65,9 +64,7 @@ class SingleFlightCache(Generic[K, V]):
     def find(self, key: K) -> V | None:
         """Return the kept value without waiting, or None."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            return self._kept.use(key)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Return the kept value, or make it; a call of :class:`Threads` waits if another one makes it.
@@ -85,25 +82,13 @@ class SingleFlightCache(Generic[K, V]):
                 if key in self._kept:
                     return self._kept[key]
             value = make()
-            with self._lock:
-                self._keep(key, value)
+            if self._limits.item_bytes is None or self._size(value) <= self._limits.item_bytes:
+                with self._lock:
+                    self._kept[key] = value
             return value
 
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
+                self._kept.use(key)
                 return self._kept[key]
         return self._making.do(key, made)
-
-    def _keep(self, key: K, made: V) -> None:
-        limits, size = self._limits, self._size(made)
-        if limits.item_bytes is not None and size > limits.item_bytes:
-            return
-        if key in self._kept:
-            self._nbytes -= self._size(self._kept.pop(key))
-        self._kept[key] = made
-        self._nbytes += size
-        while len(self._kept) > 1 and (
-            len(self._kept) > limits.items or (limits.nbytes is not None and self._nbytes > limits.nbytes)
-        ):
-            self._nbytes -= self._size(self._kept.popitem(last=False)[1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from origin.access.authentication import client_address
 from origin.http.client_limits import network_of
 from origin.http1.application_exchange import wait_while_connected
+from packager.bounded_dict import BoundedDict
 from packager.retry_policy import RetryPolicy
 
 GUESS_DELAY = "headwater.guess_delay"
@@ -73,7 +73,7 @@ class GuessDelay:
         self._sleep = sleep
         # By address, the least recent first: number of wrong passwords, when the last one was, and until when
         # the answer to it is held back.
-        self._guessers: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
+        self._guessers = BoundedDict[str, tuple[int, float, float]](limits.guessers)
         # SRT publishers are let in by a thread of libsrt.
         self._lock = threading.Lock()
 
@@ -95,9 +95,6 @@ class GuessDelay:
             beyond = count - self._at_once
             delay = self._delays.pause(beyond) if beyond > 0 else 0.0
             self._guessers[network] = count, now, now + delay
-            self._guessers.move_to_end(network)
-            if len(self._guessers) > self._limits.guessers:
-                self._guessers.popitem(last=False)
         return delay
 
     def seconds_to_wait(self, address: str) -> float:

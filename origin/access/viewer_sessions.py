@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from origin.access.limits import SessionLimits
+from packager.bounded_dict import BoundedDict
 from packager.step_budget import StepBudget
 
 IDLE_SECONDS = 45.0
@@ -141,14 +142,12 @@ class SessionFeed:
     """The sessions whose changes another process doesn't know yet."""
 
     def __init__(self) -> None:
-        self._changed: dict[str, SessionRecord] = {}
+        self._changed = BoundedDict[str, SessionRecord](RECORDS_WAITING)
         self._news = asyncio.Event()
 
     def add(self, record: SessionRecord) -> None:
         """Note a session that has changed."""
         self._changed[record.id] = record
-        if len(self._changed) > RECORDS_WAITING:
-            del self._changed[next(iter(self._changed))]
         self._news.set()
 
     async def changes(self) -> list[SessionRecord]:
@@ -190,8 +189,8 @@ class ViewerSessions:
         self._clock = clock
         self._names: dict[str, dict[str, ViewerSession]] = {}
         self._count = 0
-        self._kept_out: dict[str, tuple[float, str]] = {}
-        self._ended: dict[str, SessionRecord] = {}
+        self._kept_out = BoundedDict[str, tuple[float, str]](limits.ended)
+        self._ended = BoundedDict[str, SessionRecord](limits.ended)
         self._feeds: list[SessionFeed] = []
 
     def feed(self) -> SessionFeed:
@@ -310,10 +309,10 @@ class ViewerSessions:
     def _forget_ends(self) -> None:
         """Forget what ended long ago: both are in the order in which it did."""
         now = self._clock()
-        while self._ended and now - next(iter(self._ended.values())).ended > REMEMBERED_SECONDS:
-            del self._ended[next(iter(self._ended))]
+        self._ended.evict_while(lambda record: now - record.ended > REMEMBERED_SECONDS)
         if len(self._kept_out) > self._limits.ended // 2:
-            self._kept_out = {key: kept for key, kept in self._kept_out.items() if kept[0] > now}
+            for key in [key for key, (until, _) in self._kept_out.items() if until <= now]:
+                del self._kept_out[key]
 
     def _records(self, names: Iterable[str] | None = None) -> Iterator[SessionRecord]:
         for name in self._names if names is None else names:
@@ -396,14 +395,10 @@ class ViewerSessions:
 
     def _forget(self, record: SessionRecord) -> None:
         """Remember the end of a session, and keep its player out."""
-        self._ended.pop(record.id, None)
         self._ended[record.id] = record
         if record.kept_out > self._clock():
             out = record.token if record.refuses_token else record.id[:_ID]
             self._kept_out[out] = (record.kept_out, record.reason)
-        for memory in (self._ended, self._kept_out):
-            if len(memory) > self._limits.ended:
-                del memory[next(iter(memory))]
 
     def _announce(self, session: ViewerSession, feed: SessionFeed | None) -> None:
         session.announced = session.seen

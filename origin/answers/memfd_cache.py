@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from origin.answers.pieces import READ_LIMIT
 from origin.http.byte_ranges import SelectedRange
+from packager.bounded_dict import SizedDict
 
 Media = bytes | memoryview
 
@@ -90,8 +90,9 @@ class MemfdCache:
     def __init__(self, limits: MemfdLimits | None = None) -> None:
         self._limits = limits or MemfdLimits()
         # By identity: media are the same objects for all who ask, and held here, so that they stay so.
-        self._known: OrderedDict[int, tuple[Media, MemfdCopy | None]] = OrderedDict()
-        self._bytes = 0
+        self._known = SizedDict[int, tuple[Media, MemfdCopy | None]](
+            self._limits.copies, self._limits.media_bytes, _copied_bytes
+        )
 
     def of(self, data: Media) -> MemfdCopy | None:
         """Return the copy of what is asked for.
@@ -100,26 +101,18 @@ class MemfdCache:
             None where sending from this process's memory is better: what is short, large, or asked for
             the first time.
         """
-        known = self._known.get(id(data))
+        known = self._known.use(id(data))
         if known is not None and known[1] is not None:
-            self._known.move_to_end(id(data))
             return known[1]
         if not READ_LIMIT < len(data) <= self._limits.media_bytes:
             return None
-        return self._remember(data, None if known is None else _copy(data))
-
-    def _remember(self, data: Media, copy: MemfdCopy | None) -> MemfdCopy | None:
+        copy = None if known is None else _copy(data)
         self._known[id(data)] = data, copy
-        self._known.move_to_end(id(data))
-        if copy is not None:
-            self._bytes += len(data)
-        limits = self._limits
-        # The newest one stays, however little is allowed: its reply is about to be sent.
-        while len(self._known) > 1 and (len(self._known) > limits.copies or self._bytes > limits.media_bytes):
-            _, (forgotten, gone) = self._known.popitem(last=False)
-            if gone is not None:
-                self._bytes -= len(forgotten)
         return copy
+
+
+def _copied_bytes(known: tuple[Media, MemfdCopy | None]) -> int:
+    return 0 if known[1] is None else len(known[0])
 
 
 def _copy(data: Media) -> MemfdCopy | None:

@@ -26,6 +26,7 @@ from origin.http1.handler_exchange import HandlerExchange, PreparedRequest, Repe
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import PLAIN_BYTES, RequestLine, part_range, read_fields, read_line
 from origin.http1.request_reader import RequestHead
+from packager.bounded_dict import BoundedDict
 
 REPEATS_KEPT = 64
 """Most heads that are kept because several connections send the same bytes, as players of one kind do."""
@@ -73,11 +74,11 @@ class FastPath:
         self.headers = tuple(headers)
         self._last = encoded(headers)
         self._common = CommonLines(b"", self._last)
-        self._lines: dict[bytes, tuple[str, Handler, RequestLine]] = {}
-        self._blocks: dict[bytes, RequestFields] = {}
+        self._lines = BoundedDict[bytes, tuple[str, Handler, RequestLine]](HEADS_KEPT)
+        self._blocks = BoundedDict[bytes, RequestFields](HEADS_KEPT)
         self._fields: tuple[Headers, bytes, Headers] = ((), b"", ())
         self._outdated = 0
-        self._repeats: dict[bytes, RepeatedReply] = {}
+        self._repeats = BoundedDict[bytes, RepeatedReply](REPEATS_KEPT)
         self._version = 0
 
     def repeat(self, data: bytes) -> RepeatedReply | None:
@@ -87,8 +88,6 @@ class FastPath:
 
     def keep(self, data: bytes, repeat: RepeatedReply) -> None:
         """Keep what answers exactly these bytes, on any connection."""
-        if data not in self._repeats and len(self._repeats) >= REPEATS_KEPT:
-            del self._repeats[next(iter(self._repeats))]
         self._repeats[data] = repeat
 
     def find(
@@ -206,8 +205,6 @@ class FastPath:
             if token:
                 first_line = RequestLine(first_line.method, target.encode("ascii"), guarded[1])
             known = found[0], guarded[0], first_line
-        if len(self._lines) >= HEADS_KEPT:
-            del self._lines[next(iter(self._lines))]
         self._lines[line] = known
         return known
 
@@ -216,8 +213,6 @@ class FastPath:
         fields = read_fields(block, limits)
         # Fields with a Range hardly ever recur, so they aren't kept.
         if fields is not None and not fields.has_range:
-            if len(self._blocks) >= HEADS_KEPT:
-                del self._blocks[next(iter(self._blocks))]
             self._blocks[block] = fields
         return fields
 

@@ -18,6 +18,7 @@ from functools import partial
 from starlette.types import Scope
 
 from origin.http.client_limits import network_of
+from packager.bounded_dict import BoundedDict
 from packager.step_budget import StepBudget
 
 TURN_SECONDS = 0.001
@@ -146,7 +147,7 @@ class SharedTurns:
         self._suspects = _WaitingConnections()
         self._suspects_due = False
         # Until when each network is suspect, the earliest first.
-        self._suspect_until: OrderedDict[str, float] = OrderedDict()
+        self._suspect_until = BoundedDict[str, float](SUSPECTS_KEPT)
 
     # A turn
 
@@ -291,11 +292,7 @@ class SharedTurns:
         """Suspect the client with an address, and all others of its network."""
         if not host:
             return
-        network = network_of(host)
-        self._suspect_until[network] = self._clock() + SUSPECT_SECONDS
-        self._suspect_until.move_to_end(network)
-        if len(self._suspect_until) > SUSPECTS_KEPT:
-            self._suspect_until.popitem(last=False)
+        self._suspect_until[network_of(host)] = self._clock() + SUSPECT_SECONDS
 
     def is_suspect(self, host: str) -> bool:
         """Return whether a client is suspect."""

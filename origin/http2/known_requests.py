@@ -24,6 +24,7 @@ from origin.http1.handler_exchange import PreparedRequest
 from origin.http1.request_reader import RequestHead
 from origin.http2.frames import HEAD_BYTES, HEADERS, FrameHead
 from origin.http2.header_block import encoded_fields, literal_path, read_string
+from packager.bounded_dict import BoundedDict
 
 BLOCKS_KEPT = 8
 """Most header blocks of a connection that are known, each with its request: a player has few playlists."""
@@ -81,7 +82,7 @@ class HeadBlocks:
     """The header blocks of replies, which are the same on all connections until Date changes."""
 
     def __init__(self) -> None:
-        self._blocks: dict[int, tuple[ReplyHead, bytes]] = {}
+        self._blocks = BoundedDict[int, tuple[ReplyHead, bytes]](HEADS_KEPT)
         self._others: tuple[Headers, Headers] = (), ()
 
     def of(self, head: ReplyHead, dated: Headers, last: Headers) -> bytes:
@@ -100,8 +101,6 @@ class HeadBlocks:
             return found[1]
         block = encoded_fields(((b":status", b"%d" % head.status), *dated, *head.fields, *last))
         if isinstance(head, RepresentationHead):
-            if len(self._blocks) >= HEADS_KEPT:
-                del self._blocks[next(iter(self._blocks))]
             self._blocks[id(head)] = head, block
         return block
 
@@ -137,8 +136,8 @@ class KnownRequests:
 
     def __init__(self, decoder: Decoder) -> None:
         self._table = decoder.header_table
-        self._requests: dict[bytes, PreparedRequest] = {}
-        self._patterns: dict[tuple[bytes, bytes], _Pattern] = {}
+        self._requests = BoundedDict[bytes, PreparedRequest](BLOCKS_KEPT)
+        self._patterns = BoundedDict[tuple[bytes, bytes], _Pattern](PATTERNS_KEPT)
         self._state = self._state_now()
         self._read = b""
 
@@ -151,11 +150,7 @@ class KnownRequests:
             self._patterns.clear()
             self._state = state
         self._read = block
-        if not block or (known := self._requests.pop(block, None)) is None:
-            return None
-        # The one that hasn't come for the longest time is the first to go.
-        self._requests[block] = known
-        return known
+        return self._requests.use(block) if block else None
 
     def similar(self, most_bytes: int) -> tuple[PreparedRequest, bytes] | None:
         """Return a request whose path alone differs from that of the block that was last looked for.
@@ -180,8 +175,6 @@ class KnownRequests:
         """
         block, self._read = self._read, b""
         if block:
-            if len(self._requests) >= BLOCKS_KEPT:
-                del self._requests[next(iter(self._requests))]
             self._requests[block] = prepared
             if head is not None and (place := literal_path(block)) is not None:
                 self._keep_pattern(block[: place[0]], block[place[1] :], prepared, head)
@@ -189,8 +182,6 @@ class KnownRequests:
     def _keep_pattern(
         self, before: bytes, behind: bytes, prepared: PreparedRequest, head: RequestHead
     ) -> None:
-        if len(self._patterns) >= PATTERNS_KEPT:
-            del self._patterns[next(iter(self._patterns))]
         size = PSEUDO_BYTES + len(head.method)
         size += sum(len(name) + len(value) + FIELD_BYTES for name, value in head.fields)
         self._patterns[before, behind] = _Pattern(before, behind, prepared, size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
+
+from packager.bounded_dict import BoundedDict
 
 if TYPE_CHECKING:
     from aioquic.tls import SessionTicket
@@ -30,8 +31,7 @@ class SessionTickets:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Oldest first, as all are kept for the same time.
-        self._kept: OrderedDict[bytes, _KeptSession] = OrderedDict()
+        self._kept = BoundedDict[bytes, _KeptSession](TICKETS)
 
     def __len__(self) -> int:
         """Return how many sessions are kept."""
@@ -44,11 +44,7 @@ class SessionTickets:
             certificate: identifies the certificate that the client has seen.
         """
         now = self._clock()
-        while self._kept:
-            oldest, kept = next(iter(self._kept.items()))
-            if kept.expires > now and len(self._kept) < TICKETS:
-                break
-            del self._kept[oldest]
+        self._kept.evict_while(lambda kept: kept.expires <= now)
         # Our own transport parameters are those of the next connection anyway.
         session = replace(session, other_extensions=[])
         self._kept[session.ticket] = _KeptSession(session, certificate, now + TICKET_SECONDS)

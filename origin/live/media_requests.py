@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -48,6 +47,7 @@ from origin.live.requests.waits import (
     part_wait,
     wait_until_ready,
 )
+from packager.bounded_dict import BoundedDict
 from packager.past.media_times import replacement
 from packager.past.past_segments import PastSegments
 from packager.publish.live_stream import LiveStream
@@ -107,9 +107,7 @@ class MediaReplies:
         self.copies = MemfdCache(memfd)
         # The latest replies to plain requests, each with its media: clients of a rendition ask for the same
         # parts at about the same time.
-        self._latest: OrderedDict[tuple[int, str], tuple[Rendition, bytes | memoryview, Reply]] = (
-            OrderedDict()
-        )
+        self._latest = BoundedDict[tuple[int, str], tuple[Rendition, bytes | memoryview, Reply]](REPLIES_KEPT)
 
     def reply(
         self, request: Request, address: LiveAddress, rendition: Rendition, data: bytes | memoryview
@@ -131,8 +129,6 @@ class MediaReplies:
         reply = self._make(request, address, rendition, data, copy or self.copies.of(data))
         if len(data) <= SMALL_BYTES:
             self._latest[key] = rendition, data, reply
-            if len(self._latest) > REPLIES_KEPT:
-                self._latest.popitem(last=False)
         return reply
 
     def _make(

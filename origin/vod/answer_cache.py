@@ -6,13 +6,14 @@ a file that is replaced or removed is noticed as soon, whichever files an answer
 
 from __future__ import annotations
 
+import operator
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from origin.answers.reply import Reply
 from origin.vod.cache_control import Lifetime
+from packager.bounded_dict import SizedDict
 
 
 class Content(NamedTuple):
@@ -58,6 +59,7 @@ class CachedContent:
     """
 
     content: Content
+    nbytes: int
     renewed_from: float
     valid_until: float
     is_being_renewed: bool = False
@@ -73,8 +75,9 @@ class AnswerCache:
 
     def __init__(self, limits: AnswerCacheLimits | None = None) -> None:
         self._limits = limits or AnswerCacheLimits()
-        self._entries: OrderedDict[bytes, CachedContent] = OrderedDict()
-        self._bytes = 0
+        self._entries = SizedDict[bytes, CachedContent](
+            self._limits.answers, self._limits.bytes, operator.attrgetter("nbytes")
+        )
 
     def find(self, target: bytes) -> CachedContent | None:
         """Find a valid answer; None where it is to be made, while there is still a valid one for one request.
@@ -87,13 +90,12 @@ class AnswerCache:
             return None
         now = time.monotonic()
         if now >= entry.valid_until:
-            self._drop(target)
+            del self._entries[target]
             return None
         if now >= entry.renewed_from and not entry.is_being_renewed:
             entry.is_being_renewed = True
             return None
-        self._entries.move_to_end(target)
-        return entry
+        return self._entries.use(target)
 
     def keep(self, target: bytes, content: Content) -> None:
         """Cache an answer that was just made and is worth it.
@@ -105,18 +107,10 @@ class AnswerCache:
         entry = self._entries.get(target)
         if entry is not None and entry.content is content:
             return  # another request has waited for the same
-        self._drop(target)
+        self._entries.pop(target, None)
         size = len(target) + len(content.data)
         if not content.is_kept or size > limits.bytes:
             return
         # The time of its making doesn't count: that could be longer than the validity.
         made, seconds = time.monotonic(), limits.valid_seconds
-        self._entries[target] = CachedContent(content, made + seconds / 2, made + seconds)
-        self._bytes += size
-        while self._bytes > limits.bytes or len(self._entries) > limits.answers:
-            self._drop(next(iter(self._entries)))
-
-    def _drop(self, target: bytes) -> None:
-        entry = self._entries.pop(target, None)
-        if entry is not None:
-            self._bytes -= len(target) + len(entry.content.data)
+        self._entries[target] = CachedContent(content, size, made + seconds / 2, made + seconds)

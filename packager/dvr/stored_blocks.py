@@ -11,13 +11,13 @@ import contextlib
 import functools
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from threading import Lock
 from typing import NamedTuple
 
+from packager.bounded_dict import BoundedDict
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.init_files import parse_init
@@ -85,7 +85,7 @@ class StoredBlocks:
         self.extension = extension_of(rendition.name)
         self.limits = replace(limits, index_bytes=min(limits.index_bytes, MAX_INDEX_BYTES))
         self._lock = Lock()
-        self._read: OrderedDict[int, tuple[Stamp, Sequence[LiveSegment]]] = OrderedDict()
+        self._read = BoundedDict[int, tuple[Stamp, Sequence[LiveSegment]]](limits.blocks_read)
         self._begins: dict[int, Fraction] = {}
         # By when the folder was changed last, in nanoseconds since the epoch.
         self._listed: tuple[int, ListedBlocks] | None = None
@@ -189,17 +189,14 @@ class StoredBlocks:
             with self.folder(block) as folder:
                 stamp = folder.stamp(INDEX)
                 with self._lock:
-                    known = self._read.get(block)
-                    if known is not None and known[0] == stamp:
-                        self._read.move_to_end(block)
-                        return known[1]
+                    known = self._read.use(block)
+                if known is not None and known[0] == stamp:
+                    return known[1]
                 segments = segments_in(folder, self.lines(folder, block))
         except OSError:
             return ()
         with self._lock:
             self._read[block] = stamp, segments
-            while len(self._read) > self.limits.blocks_read:
-                self._read.popitem(last=False)
         return segments
 
     def lines(self, folder: OpenFolder, block: int) -> Sequence[IndexLine]:

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from media.errors import MalformedError, MediaError
+from packager.bounded_dict import BoundedDict
 from packager.encode.encoder_choice import record_choice
 from packager.encode.encoder_speed import record_speed, recorded_height
 from packager.encode.renditions import EncodedRendition, find_rendition
@@ -187,7 +188,7 @@ class EncodedMedia:
         self._prepared: OrderedDict[Place, _SegmentJob] = OrderedDict()
         self._more = asyncio.Event()
         # Why segments couldn't be encoded.
-        self._failures: OrderedDict[Place, str] = OrderedDict()
+        self._failures = BoundedDict[Place, str](MAX_FAILURES)
 
     @property
     def waiting(self) -> int:
@@ -522,8 +523,6 @@ class EncodedMedia:
 
     def _remember_failure(self, wanted: WantedSegment, sentence: str) -> str:
         self._failures[wanted.place] = sentence
-        if len(self._failures) > MAX_FAILURES:
-            self._failures.popitem(last=False)
         return sentence
 
 

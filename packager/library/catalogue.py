@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_endings import CONTAINERS, SOUND_ENDINGS
 from packager.library.file_listing import (
@@ -202,12 +202,12 @@ class Catalogue:
         self.limits = limits
         self.listing = FileListing(files, UNREAD_ENDINGS.union(CONTAINERS), limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
-        self._known: OrderedDict[Renditions | File, Facts] = OrderedDict()
-        self._unknown: OrderedDict[Renditions | File, None] = OrderedDict()
+        self._known = BoundedDict[Renditions | File, Facts](self.limits.listing.files)
+        self._unknown = BoundedDict[Renditions | File, None](MAX_UNKNOWN_FILES)
         self._looked_at: set[Renditions | File] = set()
         self._views = Views(self._duration, limits.view)
         # Listings of those files that some requests may see, and their numbers, which no walk has.
-        self._selected: OrderedDict[tuple[int, IsListed], Listing] = OrderedDict()
+        self._selected = BoundedDict[tuple[int, IsListed], Listing](SELECTIONS_KEPT)
         self._numbers = itertools.count(-1, -1)
         self._selecting = FairSemaphore(1, 1, SELECTIONS_AWAITED)
         self._learnt = 0
@@ -327,8 +327,6 @@ class Catalogue:
                         threads, number = SHARED_THREADS.of(network), next(self._numbers)
                         selected = await threads.run(listing.only, is_listed, number)
                         self._selected[key] = selected
-                        if len(self._selected) > SELECTIONS_KEPT:
-                            self._selected.popitem(last=False)
             except TooManyWaitingError:
                 raise TooManyViewsError from None
         self._selected.move_to_end(key)
@@ -364,9 +362,6 @@ class Catalogue:
                 self._known.move_to_end(item)
             elif item not in self._looked_at:
                 self._unknown[item] = None
-                self._unknown.move_to_end(item)
-        while len(self._unknown) > MAX_UNKNOWN_FILES:
-            self._unknown.popitem(last=False)
         if self._unknown:
             self._wanted.set()
 
@@ -397,8 +392,6 @@ class Catalogue:
             finally:
                 self._looked_at.discard(item)
             self._learnt += 1
-            if len(self._known) > self.limits.listing.files:
-                self._known.popitem(last=False)
             self._notify()
 
     async def _facts(self, item: Renditions | File) -> Facts:

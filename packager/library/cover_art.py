@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from media.mp4.codecs.colour import Colour
+from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.ffmpeg.arguments import local_input
 from packager.ffmpeg.colours import known_colour
@@ -60,7 +60,7 @@ class CoverArt:
         self._colour = colour
         self._turns = FairSemaphore(AT_ONCE, AT_ONCE, MAX_WAITING)
         # The cover that wasn't asked for for longest comes first; None: the file has none.
-        self._kept: OrderedDict[tuple[Identity, bool], bytes | None] = OrderedDict()
+        self._kept = BoundedDict[tuple[Identity, bool], bytes | None](MAX_KEPT)
 
     async def cover(self, name: str, client: str = "") -> bytes:
         """Return the cover of a file as JPEG.
@@ -86,11 +86,10 @@ class CoverArt:
             try:
                 async with self._turns.held(client):
                     if key not in self._kept:
-                        self._keep(key, await self._draw(name, client, poster=poster))
+                        self._kept[key] = await self._draw(name, client, poster=poster)
             except TooManyWaitingError as error:
                 raise BusyError("too many covers are asked for") from error
-        self._kept.move_to_end(key)
-        picture = self._kept[key]
+        picture = self._kept.use(key)
         if picture is None:
             raise NotFoundError(f"{name} has no {'picture' if poster else 'cover'}")
         return picture
@@ -100,11 +99,6 @@ class CoverArt:
             raise NotFoundError(name)
         with self._storage.open(name) as file:
             return file.identity
-
-    def _keep(self, key: tuple[Identity, bool], cover: bytes | None) -> None:
-        self._kept[key] = cover
-        if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
 
     async def _draw(self, name: str, client: str, *, poster: bool) -> bytes | None:
         told = await self._storage.threads.of(client).run(self._colour, name) if poster else None

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import bisect
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_listing import File, Listing, Renditions, in_order
 from packager.natural_order import folded, natural_key
@@ -277,7 +277,7 @@ class _ViewQueue:
         self._duration_of = duration_of
         self._limits = limits
         self._name_order = name_order
-        self._kept: OrderedDict[ViewQuery, View] = OrderedDict()
+        self._kept = BoundedDict[ViewQuery, View](limits.kept)
         self._awaited: dict[ViewQuery, asyncio.Future[None]] = {}
         self._turns = FairSemaphore(1, 1, max(limits.awaited - 1, 0))
 
@@ -321,7 +321,4 @@ class _ViewQueue:
             name_order=self._name_order,
         )
         self._kept[query] = view
-        self._kept.move_to_end(query)
-        while len(self._kept) > self._limits.kept:
-            self._kept.popitem(last=False)
         return view

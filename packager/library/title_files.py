@@ -12,11 +12,11 @@ import os
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from packager.bounded_dict import SizedDict
 from packager.library.file_endings import (
     FILM_ENDINGS,
     SOUND_ENDINGS,
@@ -157,7 +157,6 @@ class FolderTitles:
 
     Attributes:
         reads: how often a folder was read.
-        kept: how many names are kept, those of the folders too.
     """
 
     def __init__(self, root: Path, names: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -165,9 +164,13 @@ class FolderTitles:
         self._names = names
         self._clock = clock
         self._lock = threading.Lock()
-        # The one that wasn't asked for for longest comes first.
-        self._folders: OrderedDict[str, _ListedFolderNames] = OrderedDict()
-        self.reads = self.kept = 0
+        self._folders = SizedDict[str, _ListedFolderNames](None, names, lambda one: 1 + one.count)
+        self.reads = 0
+
+    @property
+    def kept(self) -> int:
+        """Return how many names are kept, those of the folders too."""
+        return self._folders.nbytes
 
     def renditions(self, folder: str, title: str) -> list[str]:
         """Return the files that are renditions of a title, in ascending order of height.
@@ -218,13 +221,11 @@ class FolderTitles:
 
     def _known(self, folder: str) -> _ListedFolderNames:
         with self._lock:
-            known = self._folders.get(folder)
+            known = self._folders.use(folder)
             if known is None or self._clock() >= known.idle_until:
                 changed = time_of_change(self._root / folder)
                 if known is None or not known.changed == changed >= 0:
-                    known = self._read(folder, changed)
-                    self._keep(folder, known)
-            self._folders.move_to_end(folder)
+                    known = self._folders[folder] = self._read(folder, changed)
             return known
 
     def _read(self, folder: str, changed: int) -> _ListedFolderNames:
@@ -253,14 +254,6 @@ class FolderTitles:
         return _ListedFolderNames(
             titles, sorted(subtitles), frozenset(films), sorted(folders), count, changed, idle_until
         )
-
-    def _keep(self, folder: str, names: _ListedFolderNames) -> None:
-        former = self._folders.pop(folder, None)
-        self._folders[folder] = names
-        self.kept += 1 + names.count - (0 if former is None else 1 + former.count)
-        while self.kept > self._names and len(self._folders) > 1:
-            _, gone = self._folders.popitem(last=False)
-            self.kept -= 1 + gone.count
 
 
 @dataclass(frozen=True, slots=True)

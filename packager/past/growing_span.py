@@ -6,17 +6,18 @@ Their lines are compressed in pieces, and those of the segments that follow are 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from fractions import Fraction
+from operator import attrgetter
 
 import numpy as np
 from msgspec.structs import replace
 
 from media.hls.media_playlist import Map, MediaPlaylist, Older
 from media.hls.precompressed_text import FilledText, PackedText, TextTemplate
+from packager.bounded_dict import SizedDict
 from packager.past.date_range_file import StoredRanges
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import NO_TIMELINE, PIECE_SEGMENTS, THERE
@@ -249,7 +250,9 @@ class GrowingSpans:
     """The playlists of a channel's spans that were asked for lately, by their starts and renditions."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Fraction, str], GrowingSpan] = OrderedDict()
+        self._kept = SizedDict[tuple[Fraction, str], GrowingSpan](
+            MOST_SPANS, MOST_BYTES, attrgetter("nbytes")
+        )
 
     def find(self, start: Fraction, rendition: str) -> GrowingSpan | None:
         """Return a playlist.
@@ -259,7 +262,7 @@ class GrowingSpans:
         """
         found = self._kept.get((start, rendition))
         if found is not None:
-            self._kept.move_to_end((start, rendition))
+            self._kept[start, rendition] = found  # it may have grown
         return found
 
     def add(self, start: Fraction, rendition: str, made: GrowingSpan) -> None:
@@ -268,10 +271,7 @@ class GrowingSpans:
         Args:
             start: seconds since the epoch.
         """
-        self.forget(start, rendition)
         self._kept[start, rendition] = made
-        while len(self._kept) > 1 and (len(self._kept) > MOST_SPANS or self.nbytes > MOST_BYTES):
-            self._kept.popitem(last=False)
 
     def forget(self, start: Fraction, rendition: str) -> None:
         """Drop a playlist that can't go on.
@@ -284,7 +284,7 @@ class GrowingSpans:
     @property
     def nbytes(self) -> int:
         """Memory of all lines, about."""
-        return sum(one.nbytes for one in self._kept.values())
+        return self._kept.nbytes
 
 
 def settled_segments(window: Window, number: int, behind: int) -> Iterator[LiveSegment]:

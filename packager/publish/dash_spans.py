@@ -6,15 +6,16 @@ nodes, and stay what they are while the live playlist moves on.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import takewhile
+from operator import attrgetter
 
 from media.dash import live_mpd
 from media.hls.date_range import DateRange
 from media.hls.precompressed_text import FilledText, Pieces, TextTemplate
+from packager.bounded_dict import BoundedDict, SizedDict
 from packager.publish.dash import LiveManifest, Timelines, having_events, iso_date
 from packager.publish.dash_periods import FinishedRow, LivePeriod, PeriodTracker
 from packager.window.cadence import Cadence
@@ -59,7 +60,8 @@ class SpanManifest:
         self._live = live
         self._cadence = cadence
         # By ID, all that were known: those of hours ago aren't in the live playlist any more.
-        self._ranges = {one.id: one for one in date_ranges}
+        self._ranges = BoundedDict[str, DateRange](MOST_RANGES)
+        self._ranges.update({one.id: one for one in date_ranges})
         self._windows: Sequence[Window] = ()
         self._tracker, begun = _followed(segments, cadence)
         self._timelines = dict(begun)
@@ -128,9 +130,7 @@ class SpanManifest:
         if last is not None:
             step = self._cadence.segment_duration
             periods = [cut for one in periods if (cut := one.until(last, step)) is not None]
-        self._ranges |= {one.id: one for one in self._live.date_ranges.whole()}
-        while len(self._ranges) > MOST_RANGES:
-            del self._ranges[next(iter(self._ranges))]
+        self._ranges.update({one.id: one for one in self._live.date_ranges.whole()})
         return having_events(periods, list(self._ranges.values()))
 
     def _texts(self, periods: Sequence[LivePeriod]) -> tuple[TextTemplate, list[bytes]]:
@@ -165,7 +165,7 @@ class SpanManifests:
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self._windows = windows
-        self._kept: OrderedDict[Fraction, SpanManifest] = OrderedDict()
+        self._kept = SizedDict[Fraction, SpanManifest](MOST_SPANS, MOST_SPAN_BYTES, attrgetter("nbytes"))
 
     def find(self, start: Fraction) -> SpanManifest | None:
         """Return the manifest of a span, if all of the span is known.
@@ -177,7 +177,7 @@ class SpanManifests:
         if found is None or not found.may_go_on:
             self._kept.pop(start, None)
             return None
-        self._kept.move_to_end(start)
+        self._kept[start] = found  # it may have grown
         return found
 
     def add(self, start: Fraction, made: SpanManifest) -> None:
@@ -187,18 +187,11 @@ class SpanManifests:
             start: seconds since the epoch.
         """
         made.go_on(self._windows)
-        self._kept.pop(start, None)
         self._kept[start] = made
-        while len(self._kept) > 1 and (len(self._kept) > MOST_SPANS or self._nbytes > MOST_SPAN_BYTES):
-            self._kept.popitem(last=False)
 
     def forget(self, start: Fraction) -> None:
         """Drop the manifest of a span, whose beginning isn't there any more."""
         self._kept.pop(start, None)
-
-    @property
-    def _nbytes(self) -> int:
-        return sum(one.nbytes for one in self._kept.values())
 
 
 class DelayedManifest:

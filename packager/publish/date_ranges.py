@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from media.hls.attribute_values import EPOCH, date_time
 from media.hls.date_range import DateRange
+from packager.bounded_dict import BoundedDict
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.snapshot import DateRangesEntry
 
@@ -79,7 +80,7 @@ class DateRanges:
         # By ID, what is known of the ranges that are listed.
         self._known: dict[str, DateRange] = {}
         # Of the IDs that were used before; as digests, since they may be long.
-        self._used: OrderedDict[bytes, None] = OrderedDict()
+        self._used = BoundedDict[bytes, None](limits.used_ids)
         self._removed: deque[tuple[float, str]] = deque()
         # For which oldest date, and which version, it is known that nothing goes.
         self._looked: tuple[Fraction, int] = (Fraction(-1), -1)
@@ -151,7 +152,8 @@ class DateRanges:
         self._bytes = sum(len(one.line.encode()) for one in self._listed)
         # The last tag of a range has the most attributes.
         self._known = {one.tag.id: one.tag for one in self._listed}
-        self._used = OrderedDict.fromkeys(entry.used)
+        self._used.clear()
+        self._used.update(dict.fromkeys(entry.used))
         self._removed = deque((now - age, name) for name, age in entry.removed)
         self.version += 1
 
@@ -177,8 +179,6 @@ class DateRanges:
             del self._known[name]
             self._used[_digest(name)] = None
             self._removed.append((now, name))
-        while len(self._used) > self._limits.used_ids:
-            self._used.popitem(last=False)
         self.version += 1
 
     def tags(self) -> Sequence[DateRange]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
+from packager.bounded_dict import BoundedDict
 from packager.publish.channel_commands import Commands
 from packager.publish.hls import Presentation
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
@@ -52,9 +52,8 @@ class ViewerCounter:
         max_viewers: int = MAX_VIEWERS,
     ) -> None:
         self.seconds = seconds
-        self._max_viewers = max_viewers
         self._on_seen = on_seen
-        self._seen: OrderedDict[Hashable, float] = OrderedDict()
+        self._seen = BoundedDict[Hashable, float](max_viewers)
 
     def note(self, client: Hashable, now: float) -> None:
         """Note a client's request.
@@ -63,11 +62,8 @@ class ViewerCounter:
             client: the key by which the client is counted once.
             now: seconds of a clock that never goes back.
         """
-        self._seen[client] = now
-        self._seen.move_to_end(client)
         self._forget(now)
-        if len(self._seen) > self._max_viewers:
-            self._seen.popitem(last=False)
+        self._seen[client] = now
         self._on_seen()
 
     def count(self, now: float) -> int:
@@ -81,8 +77,7 @@ class ViewerCounter:
         return [client for client, _ in newest]
 
     def _forget(self, now: float) -> None:
-        while self._seen and next(iter(self._seen.values())) < now - self.seconds:
-            self._seen.popitem(last=False)
+        self._seen.evict_while(lambda seen: seen < now - self.seconds)
 
 
 class ReadOnlySegmentStore:

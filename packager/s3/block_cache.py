@@ -18,6 +18,7 @@ from typing import IO
 
 import structlog
 
+from packager.bounded_dict import SizedDict
 from packager.library.storage_interface import Identity
 from packager.s3.limits import BlockCacheLimits
 
@@ -65,8 +66,7 @@ class BlockCache:
         self._used = 0
         self._writings = 0
         self._disk_from = 0.0
-        self._memory: OrderedDict[BlockKey, bytes] = OrderedDict()
-        self._memory_bytes = 0
+        self._memory = SizedDict[BlockKey, bytes](None, limits.memory_bytes, len)
 
     @property
     def disk_blocks(self) -> int:
@@ -77,18 +77,17 @@ class BlockCache:
     def kept_bytes(self) -> int:
         """Bytes of all blocks, on disk and in memory."""
         with self._lock:
-            return sum(slot.length for slot in self._slots.values()) + self._memory_bytes
+            return sum(slot.length for slot in self._slots.values()) + self._memory.nbytes
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of the blocks that are in memory."""
-        return self._memory_bytes
+        return self._memory.nbytes
 
     def read(self, key: BlockKey, start: int, stop: int) -> bytes | None:
         """Read a range of a block; None where the block isn't kept."""
         with self._lock:
-            if (data := self._memory.get(key)) is not None:
-                self._memory.move_to_end(key)
+            if (data := self._memory.use(key)) is not None:
                 return data[start:stop]
             slot = self._slots.get(key)
             if slot is None or self._file is None:
@@ -123,7 +122,6 @@ class BlockCache:
         with self._lock:
             self._slots.clear()
             self._memory.clear()
-            self._memory_bytes = 0
             file, self._file = self._file, None
         if file is not None:
             file.close()
@@ -177,6 +175,3 @@ class BlockCache:
             if key in self._memory or len(data) > self._limits.memory_bytes:
                 return
             self._memory[key] = data
-            self._memory_bytes += len(data)
-            while self._memory_bytes > self._limits.memory_bytes:
-                self._memory_bytes -= len(self._memory.popitem(last=False)[1])

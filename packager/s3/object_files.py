@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from packager.blocking_calls import ThreadFlights
+from packager.bounded_dict import BoundedDict
 from packager.library.file_endings import SUBTITLE_ENDINGS, UNREAD_SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import FileBelow, FileChangedError, Identity
@@ -150,8 +150,7 @@ class S3Objects:
         self._clock = clock
         self.threads = Threads(ThreadLimits(threads=THREADS), "s3")
         self._lock = threading.Lock()
-        # The one that wasn't asked for for longest comes first.
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known = BoundedDict[str, _Known](MAX_KNOWN)
         self._lookups = ThreadFlights[str, ObjectVersion | None]()
 
     def open(self, name: str) -> S3File:
@@ -178,10 +177,7 @@ class S3Objects:
 
     def _find(self, name: str) -> _Known | None:
         with self._lock:
-            known = self._known.get(name)
-            if known is not None:
-                self._known.move_to_end(name)
-            return known
+            return self._known.use(name)
 
     def _is_fresh(self, known: _Known) -> bool:
         return self._clock() - known.since < self._limits.known_seconds
@@ -205,8 +201,6 @@ class S3Objects:
         with self._lock:
             # The time of the look-up doesn't count: where many wait for it, it could be longer than the rest.
             self._known[name] = _Known(version, self._clock())
-            while len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
         return version
 
 
@@ -219,11 +213,10 @@ class _KeptAnswers(Generic[K, V]):
     """
 
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
-        self._most = most
         self._flights = ThreadFlights[K, V]()
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
+        self._kept = BoundedDict[K, tuple[V, float]](most)
 
     def get(self, key: K, ask: Callable[[], V]) -> V:
         """Return an answer that is kept, or ask S3 for it, once for all threads that want it."""
@@ -234,10 +227,7 @@ class _KeptAnswers(Generic[K, V]):
 
     def _find(self, key: K) -> tuple[V, float] | None:
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None:
-                self._kept.move_to_end(key)
-            return kept
+            return self._kept.use(key)
 
     def _is_fresh(self, kept: tuple[V, float]) -> bool:
         return self._clock() - kept[1] < NAMES_SECONDS
@@ -255,8 +245,6 @@ class _KeptAnswers(Generic[K, V]):
         with self._lock:
             # As with versions, the time of the look-up doesn't count.
             self._kept[key] = answer, self._clock()
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
         return answer
 
 

@@ -29,6 +29,7 @@ from origin.events.created.records import (
 from origin.events.limits import ChannelLimits
 from origin.events.shared_event_channel import SharedEventChannel, encoded
 from origin.responses.refusal import RefusalError
+from packager.bounded_dict import BoundedDict
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import REMEMBERED_SECONDS, EventRetention, PutOutcome
 from packager.cluster.limits import ClusterLimits
@@ -107,7 +108,7 @@ class CreatedChannelsOfCluster:
         self._connection = connection
         self._events = events
         self._limits = limits
-        self._gone: dict[str, tuple[float, str]] = {}
+        self._gone = BoundedDict[str, tuple[float, str]](created.limits.channels)
         self.records = SharedRecords(connection, events.streams, self, limits.records)
         self.token = events.streams.token
         self.answers = OwnAnswers(
@@ -310,10 +311,7 @@ class CreatedChannelsOfCluster:
             log.warning("a created event channel in Redis can't be read", reason=str(error))
             return
         if isinstance(found, GoneLine):
-            self._gone.pop(name, None)
             self._gone[name] = found.until, found.number
-            if len(self._gone) > self._created.limits.channels:
-                del self._gone[next(iter(self._gone))]
             self._created.note_end(name, found.until)
         else:
             self._gone.pop(name, None)

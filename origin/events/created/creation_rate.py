@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from origin.http.client_limits import is_loopback, network_of
 from origin.http.token_bucket import TokenBucket
+from packager.bounded_dict import BoundedDict
 
 HOUR = 3600.0
 
@@ -28,7 +29,7 @@ class CreationRate:
     def __init__(self, most: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        self._buckets: dict[str, TokenBucket] = {}
+        self._buckets = BoundedDict[str, TokenBucket](ADDRESSES)
 
     def acquire(self, host: str) -> float:
         """Count a channel; return the seconds after which there is room for it, 0 if there is now.
@@ -39,9 +40,7 @@ class CreationRate:
         if self._most is None and is_loopback(host):
             return 0.0
         network, most = network_of(host), CHANNELS if self._most is None else self._most
-        bucket = self._buckets.get(network)
+        bucket = self._buckets.use(network)
         if bucket is None:
-            if len(self._buckets) >= ADDRESSES:
-                del self._buckets[next(iter(self._buckets))]
             bucket = self._buckets[network] = TokenBucket(most, most / HOUR, self._clock)
         return bucket.acquire()

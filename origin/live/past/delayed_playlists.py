@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +27,7 @@ from origin.live.requests.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, Liv
 from origin.live.requests.dvr_segments import StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.playlist_requests import IRREGULAR
 from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
+from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.date_range_file import StoredRanges
 from packager.past.delayed_playlist import (
@@ -149,7 +149,7 @@ class DelayedReplies:
         self._stored = stored
         # Anybody may vary the delay at will, so networks take turns.
         self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
-        self._read: OrderedDict[Hashable, _ReadMinutes] = OrderedDict()
+        self._read = BoundedDict[Hashable, _ReadMinutes](MOST_READ)
         self._being_read = SingleFlight[Hashable, _ReadMinutes]()
         self._being_made = SingleFlight[Hashable, DelayedManifest]()
 
@@ -215,7 +215,7 @@ class DelayedReplies:
             edge = None if is_settled else newest.program_date_time + newest.duration
             return _ReadMinutes(found, ranges, number * READ_SECONDS, edge)
 
-        stretch = self._read.get(key)
+        stretch = self._read.use(key)
         if stretch is None:
             try:
                 stretch = self._read[key] = await self._being_read.do(key, read)
@@ -223,9 +223,6 @@ class DelayedReplies:
                 return refusal(asked.request, 503, 0, retry_after=stream.target_duration)
             except OSError as error:
                 return unreadable(asked.request, stream.name, error)
-        self._read.move_to_end(key)
-        while len(self._read) > MOST_READ:
-            self._read.popitem(last=False)
         if stretch.listing is None:
             return asked.nothing()
         if asked.address.name == MANIFEST:

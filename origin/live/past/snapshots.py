@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fractions import Fraction
 
@@ -24,6 +23,7 @@ from origin.live.requests.addresses import LiveAddress
 from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.requests.moments import EXAMPLES
 from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
+from packager.bounded_dict import SizedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.key_frames import KeyFrame, read_key_frame, segment_before
@@ -128,8 +128,7 @@ class SnapshotReplies:
         self._reading = SingleFlight[Place, bytes]()
         self._drawing = SingleFlight[Key, bytes]()
         # The picture that wasn't asked for for longest comes first.
-        self._kept: OrderedDict[Key, bytes] = OrderedDict()
-        self._nbytes = 0
+        self._kept = SizedDict[Key, bytes](MAX_KEPT, MAX_KEPT_BYTES, len)
 
     def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         """Decide a request, once the channel has segments."""
@@ -237,20 +236,14 @@ class SnapshotReplies:
         threads = self._stored.threads.of(network_of(asked.request.client))
         found = await threads.run(asked.key_frame, self._stored)
         key = asked.key(found)
-        data = self._kept.get(key)
-        if data is None:
-            return await self._drawing.do(key, lambda: self._drawn(key, found, asked))
-        self._kept.move_to_end(key)
-        return data
+        data = self._kept.use(key)
+        return await self._drawing.do(key, lambda: self._drawn(key, found, asked)) if data is None else data
 
     async def _drawn(self, key: Key, found: KeyFrame, asked: SnapshotRequest) -> bytes:
         """Draw a picture, and keep it."""
         async with self._turns.held(network_of(asked.request.client)):
             data = await self._draw(found.movie, asked.size)
         self._kept[key] = data
-        self._nbytes += len(data)
-        while len(self._kept) > 1 and (len(self._kept) > MAX_KEPT or self._nbytes > MAX_KEPT_BYTES):
-            self._nbytes -= len(self._kept.popitem(last=False)[1])
         return data
 
 

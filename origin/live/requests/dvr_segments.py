@@ -8,7 +8,6 @@ import functools
 import os
 import stat
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +25,7 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
+from packager.bounded_dict import BoundedDict
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.past.date_range_file import DateRangeFile, StoredRanges
 from packager.past.past_segments import PastSegments, oldest_of
@@ -134,8 +134,8 @@ class StoredSegments:
     ) -> None:
         self._bucket = bucket
         self._find_past = find_past
-        self._past: OrderedDict[str, PastSegments] = OrderedDict()
-        self._date_ranges: OrderedDict[Path, DateRangeFile] = OrderedDict()
+        self._past = BoundedDict[str, PastSegments](MOST_READ_FOLDERS)
+        self._date_ranges = BoundedDict[Path, DateRangeFile](MOST_READ_FILES)
 
     async def date_ranges(self, folder: str, begin: Fraction, end: Fraction, network: str) -> StoredRanges:
         """Return the date ranges of a span of a channel that are kept beside its DVR.
@@ -158,10 +158,9 @@ class StoredSegments:
         )
 
     def _date_range_file(self, folder: Path) -> DateRangeFile:
-        found = self._date_ranges.pop(folder, None) or DateRangeFile(folder)
-        self._date_ranges[folder] = found
-        if len(self._date_ranges) > MOST_READ_FILES:
-            self._date_ranges.popitem(last=False)
+        found = self._date_ranges.use(folder)
+        if found is None:
+            found = self._date_ranges[folder] = DateRangeFile(folder)
         return found
 
     def past(self, folder: str, cadence: Cadence) -> PastSegments | None:
@@ -175,10 +174,9 @@ class StoredSegments:
             return None if self._bucket is None else self._bucket.past(folder, cadence)
         if self._find_past is None:
             return None
-        found = self._past.pop(folder, None) or self._find_past(Path(folder))
-        self._past[folder] = found
-        if len(self._past) > MOST_READ_FOLDERS:
-            self._past.popitem(last=False)
+        found = self._past.use(folder)
+        if found is None:
+            found = self._past[folder] = self._find_past(Path(folder))
         return found
 
     async def reply(

@@ -8,7 +8,6 @@ all other lists (`list_pages`).
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import cast
@@ -32,6 +31,7 @@ from origin.http.path_prefixes import ITEM_PREFIX
 from origin.responses.json_response import UNCACHED, based
 from origin.responses.list_pages import ListPage, is_descending
 from origin.responses.refusal import RefusalError, plain_refusal
+from packager.bounded_dict import BoundedDict
 from packager.library.catalogue import (
     PAGE_ITEMS,
     Catalogue,
@@ -123,7 +123,7 @@ class LibraryList:
         self._searches = searches
         self._catalogue = catalogue
         self._is_needed = is_needed
-        self._written: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._written = BoundedDict[Hashable, bytes](KEPT_PAGES)
 
     @property
     def _guard(self) -> TokenGuard | None:
@@ -225,13 +225,10 @@ class LibraryList:
         self, network: str, key: Hashable, page: CataloguePage, base: str, visible: VisibleItems | None
     ) -> bytes:
         """Encode a page in a thread, once for all requests for it."""
-        body = self._written.get(key)
+        body = self._written.use(key)
         if body is None:
             threads = SHARED_THREADS.of(network, (self, key))
             body = self._written[key] = await threads.run(_as_json, page, self._thumbnails, base, visible)
-        self._written.move_to_end(key)
-        while len(self._written) > KEPT_PAGES:
-            self._written.popitem(last=False)
         return body
 
 

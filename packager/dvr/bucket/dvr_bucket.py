@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from pathlib import Path
 
+from packager.bounded_dict import BoundedDict
 from packager.dvr.bucket.past_pieces import PastPieces
 from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
@@ -37,8 +37,8 @@ class DvrBucket(BucketFiles):
     def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
         super().__init__(address, folder, limits)
         self.storing_threads = Threads(ThreadLimits(threads=MAX_IN_FLIGHT), "dvr")
-        self._past: OrderedDict[tuple[str, Cadence], PastPieces] = OrderedDict()
-        self._date_ranges: OrderedDict[str, DateRangeObjects] = OrderedDict()
+        self._past = BoundedDict[tuple[str, Cadence], PastPieces](MOST_READ_RENDITIONS)
+        self._date_ranges = BoundedDict[str, DateRangeObjects](MOST_READ_CHANNELS)
 
     def past(self, folder: str, cadence: Cadence, limits: DvrLimits = DEFAULT_LIMITS) -> PastPieces | None:
         """Return what finds segments of a rendition that have left its playlist; in the event loop.
@@ -53,10 +53,9 @@ class DvrBucket(BucketFiles):
         key = folder.removeprefix(f"{self.address}/")
         if key == folder or _FOLDER.fullmatch(key) is None:
             return None
-        found = self._past.pop((key, cadence), None) or PastPieces(self, key, cadence, limits)
-        self._past[key, cadence] = found
-        if len(self._past) > MOST_READ_RENDITIONS:
-            self._past.popitem(last=False)
+        found = self._past.use((key, cadence))
+        if found is None:
+            found = self._past[key, cadence] = PastPieces(self, key, cadence, limits)
         return found
 
     def date_ranges(self, folder: str) -> DateRangeObjects | None:
@@ -72,10 +71,9 @@ class DvrBucket(BucketFiles):
         if key == folder or _FOLDER.fullmatch(key) is None:
             return None
         key = key.rpartition("/")[0]
-        found = self._date_ranges.pop(key, None) or DateRangeObjects(self.storing, key)
-        self._date_ranges[key] = found
-        if len(self._date_ranges) > MOST_READ_CHANNELS:
-            self._date_ranges.popitem(last=False)
+        found = self._date_ranges.use(key)
+        if found is None:
+            found = self._date_ranges[key] = DateRangeObjects(self.storing, key)
         return found
 
     def open_segment(self, path: str) -> S3File:

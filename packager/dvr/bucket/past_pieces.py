@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import time
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from packager.blocking_calls import ThreadFlights, in_background, in_parallel
+from packager.bounded_dict import BoundedDict
 from packager.dvr import index, stored_cadence
 from packager.dvr.bucket.index_pieces import (
     CLOCK_SECONDS,
@@ -140,10 +140,10 @@ class PastPieces:
         self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
         # When the newest pieces were listed, in seconds since the epoch.
         self._listed_at = -float("inf")
-        self._cache: OrderedDict[tuple[int, int], _ReadPiece] = OrderedDict()
+        self._cache = BoundedDict[tuple[int, int], _ReadPiece](limits.bucket.pieces_read)
         self._dates: dict[PieceName, int | None] = {}
         self._stepped: tuple[Sequence[PieceName], SteppedPast | None] = (), None
-        self._timelines: OrderedDict[tuple[int, int], Timeline | None] = OrderedDict()
+        self._timelines = BoundedDict[tuple[int, int], Timeline | None](MAX_TIMELINES)
         self._looks = ThreadFlights[str, None]()
         self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]]()
 
@@ -432,11 +432,8 @@ class PastPieces:
         """Return a piece that is in memory as it is listed."""
         key = piece.number, piece.stored_by
         with self._lock:
-            known = self._cache.get(key)
-            if known is None or known.size < piece.size:
-                return None
-            self._cache.move_to_end(key)
-            return known
+            known = self._cache.use(key)
+        return None if known is None or known.size < piece.size else known
 
     def _fetch(self, piece: PieceName) -> tuple[PieceContent | None, bytes]:
         """Read a piece, which one of those who want it asks for; it may have grown."""
@@ -446,8 +443,6 @@ class PastPieces:
         read = _ReadPiece(len(data), self._segments(piece, content))
         with self._lock:
             self._cache[piece.number, piece.stored_by] = read
-            while len(self._cache) > self._limits.pieces_read:
-                self._cache.popitem(last=False)
         return read
 
     def _segments(self, piece: PieceName, content: PieceContent | None) -> Sequence[LiveSegment]:
@@ -460,16 +455,13 @@ class PastPieces:
     def _timeline(self, number: int, stored_by: int) -> Timeline | None:
         with self._lock:
             if (number, stored_by) in self._timelines:
-                self._timelines.move_to_end((number, stored_by))
-                return self._timelines[number, stored_by]
+                return self._timelines.use((number, stored_by))
         key = f"{self._key}/init-{number}-{stored_by}.mp4"
         timeline = None
         with contextlib.suppress(NotFoundError):
             timeline = parse_init(number, self._client.read_first(key, MAX_INIT_BYTES)[1])
         with self._lock:
             self._timelines[number, stored_by] = timeline
-            while len(self._timelines) > MAX_TIMELINES:
-                self._timelines.popitem(last=False)
         return timeline
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from media.hls.playlist_reader import Resource
+from packager.bounded_dict import BoundedDict
 from packager.inflation import CODINGS, Inflater
 from packager.sources.limits import DEFAULT_LIMITS, PlaylistLimits
 from packager.sources.retries import PullError
@@ -32,7 +33,7 @@ class HlsFetcher:
     def __init__(self, client: httpx.AsyncClient, limits: PlaylistLimits = DEFAULT_LIMITS.playlist) -> None:
         self._client = client
         self._limits = limits
-        self._keys: dict[str, bytes] = {}
+        self._keys = BoundedDict[str, bytes](limits.keys)
 
     async def playlist(self, url: str) -> tuple[bytes, str]:
         """Fetch a playlist; return it and its URL after redirects.
@@ -74,8 +75,6 @@ class HlsFetcher:
             key = await self._again_and_again(url, None, KEY_BYTES)
             if len(key) != KEY_BYTES:
                 raise PullError(f"a key of {len(key)} bytes")
-            if len(self._keys) >= self._limits.keys:
-                del self._keys[next(iter(self._keys))]
             self._keys[url] = bytes(key)
         return self._keys[url]
 

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from media.errors import MediaError, UnsupportedError
+from packager.bounded_dict import BoundedDict
 from packager.ffmpeg.colours import known_colour
 from packager.ffmpeg.sprites import sprite_arguments
 from packager.hashed_file_cache import FileKind, HashedFileCache, HashedFileLimits, Place
@@ -134,7 +135,7 @@ class SpriteMaker:
         self._turn = 0
         self._more = asyncio.Event()
         # When a film's last sprite failed, and why.
-        self._failed: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._failed = BoundedDict[str, tuple[float, str]](MAX_FAILURES)
 
     async def run(self) -> None:
         """Make the sprites that are wanted, until cancelled."""
@@ -286,8 +287,6 @@ class SpriteMaker:
         )
         if not isinstance(error, (BusyError, OSError, NotFoundError, ShortReadError)):
             self._failed[one.storyboard.key] = self._clock(), reason
-            while len(self._failed) > MAX_FAILURES:
-                self._failed.popitem(last=False)
             self._drop(one.storyboard.key, reason)
         if not one.made.done():
             one.made.set_exception(UnsupportedError(reason))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import m3u8
 import pytest
 
@@ -25,6 +26,8 @@ from tests.fork_server import run_headwater
 from tests.origin.cli.judgements import judge_live, judged
 from tests.origin.server.app_requests import live_is_on
 from tests.packager import films
+from tests.packager.radio.station_audio import tone
+from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 
@@ -34,7 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "library").mkdir()
     for size, recipe in (("720p", "bframes.mp4"), ("360p", "silent.mp4")):
         shutil.copyfile(films.film(recipe), folder / "library" / f"film.{size}.mp4")
-    (folder / "headwater.toml").write_text(copied_channel("demo"))
+    tone(folder / "song.mp3")
+    station = '[[radio]]\nname = "demo.mp3"\nfolder = "song.mp3"\n'
+    (folder / "headwater.toml").write_text(f"{copied_channel('demo')}\n{station}")
     with start_server("--library", "library", "--port", "0", cwd=folder) as server:
         yield server
 
@@ -256,7 +261,9 @@ async def test_of_a_server_that_ignores_ranges_no_whole_films_are_read() -> None
 
 
 def test_an_endless_stream_is_not_judged(server: ServerProcess) -> None:
-    result = run_headwater("check", f"{server.url}/radio/demo.mp3")
+    address = f"{server.url}/radio/demo.mp3"
+    wait_for(lambda: httpx.head(address, timeout=CLIENT_SECONDS).status_code == 200, "the station")
+    result = run_headwater("check", address)
     assert result.returncode == 1
     assert "only playlists and files can be judged" in result.stderr
 

@@ -13,6 +13,7 @@ from tests.conftest import start_server
 from tests.copied_channel import film
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
+from tests.waiting import wait_for
 
 KEY = "2026-11:a-secret-of-the-tests"
 FOREVER = 1 << 31
@@ -89,8 +90,13 @@ def test_an_item_is_described_to_who_knows_it_while_its_list_is_protected(
 def test_a_signed_item_needs_its_token(client: httpx.Client, path: str, signed: str) -> None:
     assert client.get(f"/api/item/{path}").status_code == 401
     token = SigningKeys([KEY]).sign(signed, FOREVER)
-    (item,) = client.get(f"/t/{token}/api/item/{path}").json()
-    assert item["hls"].startswith(f"/t/{token}/") or item["hls"] is None
+
+    def hls() -> str | None:
+        (item,) = client.get(f"/t/{token}/api/item/{path}").json()
+        address: str | None = item["hls"]
+        return address
+
+    assert (wait_for(hls, "the film's inspection") or "").startswith(f"/t/{token}/")
     other = SigningKeys([KEY]).sign("/live/studio", FOREVER)
     assert client.get(f"/t/{other}/api/item/{path}").status_code == 401
 
