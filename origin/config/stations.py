@@ -58,7 +58,9 @@ def asks_listeners(station: RadioOptions) -> bool:
 def is_in_hls(station: RadioOptions, config: Config) -> bool:
     """Return whether a station is a live channel, too; a configured one of its name takes precedence."""
     is_taken = any(channel.name == station.name for channel in config.live)
-    return station.hls and not asks_listeners(station) and not is_taken
+    # Nodes that don't configure a station serve its HLS, too, to everybody unless access.channels names it.
+    is_known = station.access == "open" or not config.cluster.url or station.name in config.access.channels
+    return station.hls and not asks_listeners(station) and not is_taken and is_known
 
 
 def has_dvr(station: RadioOptions, config: Config) -> bool:

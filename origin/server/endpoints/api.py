@@ -151,9 +151,11 @@ class Api:
             "radio": [f"/radio/{name}" for name in services.mounts],
             "events": [f"/events/{name}" for name in services.events.channels],
         }
-        return [
-            area for area, several in paths.items() if not all(guard.shows(token, one) for one in several)
-        ]
+        turns, hidden = AnswerTurns.of(request.scope), list[str]()
+        for area, several in paths.items():
+            if await turns.spread(one for one in several if not guard.shows(token, one)):
+                hidden.append(area)
+        return hidden
 
     async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make after the server's own."""

@@ -10,6 +10,8 @@ import httpx
 import m3u8
 import pytest
 
+from origin.config import stations
+from origin.config.load import validate
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.origin.radio.listed_stations import sending
@@ -125,3 +127,16 @@ def test_a_token_without_clips_leads_to_no_past(server: ServerProcess) -> None:
     assert get(server, f"{token}/live/talk/master.m3u8").status_code == 200
     assert get(server, f"{token}/live/talk/master.m3u8?start=-5&end=-1").status_code == 403
     assert get(server, f"{token}/radio/talk?start=-5&end=-1").status_code == 403
+
+
+@pytest.mark.parametrize(("channels", "is_in_hls"), [([], False), (["talk"], True)])
+def test_in_a_cluster_a_signed_station_is_in_hls_where_all_nodes_may_know_of_it(
+    channels: list[str], is_in_hls: bool
+) -> None:
+    layer = {
+        "cluster": {"url": "redis://127.0.0.1:6379/0"},
+        "access": {"keys": ["k:a-secret-of-16-signs"], "channels": channels},
+        "radio": [{"name": "talk", "source": "publish", "access": "signed"}],
+    }
+    config = validate(layer, "headwater.toml")
+    assert stations.is_in_hls(config.radio[0], config) is is_in_hls
