@@ -603,7 +603,7 @@ def _answers(what: str, status: int, section: str) -> str:
 
 
 def _content_range(answer: httpx.Response) -> str:
-    """Say which Content-Range an answer has."""
+    """Describe the Content-Range of an answer."""
     value = answer.headers.get("content-range")
     return "has no Content-Range header" if value is None else f"has Content-Range {value}"
 

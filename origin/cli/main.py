@@ -301,8 +301,8 @@ def check(  # click's way to pass options
     """Judge the playlists, segments and ranges of any origin against the standards.
 
     URL is a playlist, a DASH manifest or a file, or a folder that was packaged. Each segment of what is
-    finite is read, and compared with what the playlist says. What breaks a MUST is a fault, and the exit
-    status is 1 then; what breaks a SHOULD alone is a note.
+    finite is read, and compared with what the playlist says. A finding that breaks a MUST is a fault, and
+    the exit status is 1 then; a finding that breaks a SHOULD alone is a note.
     """
     from origin.cli import check as judge
 

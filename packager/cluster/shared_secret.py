@@ -18,8 +18,7 @@ async def shared_secret(url: str, name: str, own: str = "", limits: RedisLimits 
     """Return a secret of a cluster; a node's own becomes the cluster's where there is none.
 
     Args:
-        name: of the secret.
-        own: the node's; empty to look alone.
+        own: the node's own secret; empty to look alone.
 
     Returns:
         The cluster's; empty where there is none.
@@ -35,13 +34,13 @@ async def shared_secret(url: str, name: str, own: str = "", limits: RedisLimits 
     except ModuleNotFoundError:
         raise RedisUnavailableError("the extra headwater[cluster] isn't installed") from None
     limits = limits or RedisLimits()
-    key, connections = f"{PREFIX}:secret:{name}", 1
+    key = f"{PREFIX}:secret:{name}"
     try:
         client: Any = (redis_cluster_client if CLUSTER in url else redis_client)(
             url,
             connect_seconds=limits.connect_seconds,
             answer_seconds=limits.call_seconds,
-            connections=connections,
+            connections=1,
         )
         try:
             if own:
