@@ -397,8 +397,7 @@ def _cluster(config: Config) -> Iterator[Diagnosis]:
     """Examine what the nodes of a cluster have in common: Redis, and the administrator's token."""
     if not config.cluster.url:
         return
-    from packager.cluster.connection import RedisUnavailableError
-    from packager.cluster.shared_secret import shared_secret
+    from packager.cluster.connection import RedisUnavailableError, shared_secret
 
     try:
         token = asyncio.run(shared_secret(config.cluster.url, ADMIN_TOKEN))

@@ -330,8 +330,7 @@ def _listeners(
 
 async def _with_clusters_token(secrets: StartSecrets) -> StartSecrets:
     """Share the administrator's token that a node has made with the cluster, or use the cluster's."""
-    from packager.cluster.connection import RedisUnavailableError
-    from packager.cluster.shared_secret import shared_secret
+    from packager.cluster.connection import RedisUnavailableError, shared_secret
 
     config = secrets.config
     try:

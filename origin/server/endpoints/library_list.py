@@ -76,9 +76,8 @@ def routes(
     *,
     thumbnails: bool = False,
     searches: ClientLimit = UNLIMITED,
-    guard: TokenGuard | None = None,
+    guard: tuple[TokenGuard, AccessPolicy] | None = None,
     folder: FolderState | None = None,
-    access: AccessPolicy | None = None,
 ) -> list[BaseRoute]:
     """Make the route of ``/api/library``.
 
@@ -86,18 +85,12 @@ def routes(
         is_needed: returns whether a missing folder is an error; else the list is empty.
         thumbnails: whether films have thumbnails for the seek bar.
         searches: how many requests for views one client may have under way.
-        guard: checks the tokens with which protected files are listed; None where none is protected.
+        guard: check the tokens with which protected files are listed, and the administrator's; None where no
+            file is protected.
         folder: whether the library's folder is there; None of a library in S3.
-        access: decides who is the administrator, to whom everything is listed; None where nobody is.
     """
     answers = LibraryList(
-        catalogue,
-        is_needed,
-        thumbnails=thumbnails,
-        searches=searches,
-        guard=guard,
-        folder=folder,
-        access=access,
+        catalogue, is_needed, thumbnails=thumbnails, searches=searches, guard=guard, folder=folder
     )
     return [Route(ADDRESS, answers.answer), Route(f"{ITEM_PREFIX}library/{{path:path}}", answers.answer_item)]
 
@@ -112,13 +105,12 @@ class LibraryList:
         *,
         thumbnails: bool = False,
         searches: ClientLimit = UNLIMITED,
-        guard: TokenGuard | None = None,
+        guard: tuple[TokenGuard, AccessPolicy] | None = None,
         folder: FolderState | None = None,
-        access: AccessPolicy | None = None,
     ) -> None:
-        self._access = access
         self._folder = folder
-        self._guards = guard
+        self._guards: TokenGuard | None = None if guard is None else guard[0]
+        self._access: AccessPolicy | None = None if guard is None else guard[1]
         self._thumbnails = thumbnails
         self._searches = searches
         self._catalogue = catalogue
