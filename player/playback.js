@@ -129,6 +129,11 @@ export class Playback extends EventTarget {
     this.#changed();
   }
 
+  /** Whether playback was interrupted, and is tried again. */
+  get isTroubled() {
+    return this.#troubled;
+  }
+
   /** Why the channel has no picture, in a sentence, for as long as nothing is left to be shown; else "". */
   get offAir() {
     const hasPicture = this.video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA && !this.video.ended;
