@@ -108,6 +108,7 @@ def _protected(config: Config) -> ProtectedAddresses:
         channels=stations
         | {one.name: one.access == "signed" for one in config.live}
         | dict.fromkeys(access.channels, True),
+        recordings={one.name: (one.recordings_access or one.access) == "signed" for one in config.live},
         stations=stations,
         events={one.name: one.access == "signed" for one in event_channels(config)},
     )
