@@ -1,5 +1,6 @@
 // The page that other sites show in a frame: plays what its address names, and says so where it can't.
-// /embed/vod/PATH, /embed/live/CHANNEL, /embed/media/PATH, /embed/radio/NAME; ?autoplay, ?muted, ?start=SECONDS
+// /embed/vod/PATH, /embed/live/CHANNEL, /embed/live/CHANNEL/recordings/ID, /embed/media/PATH, /embed/radio/NAME; ?autoplay,
+// ?muted, ?start=SECONDS, of a channel ?programme=ID, ?start=TIME&end=TIME or ?delay=TIME
 
 import { refusalOf, statusOf } from "./retry.js";
 import Hls from "./vendor/hls.min.mjs";
@@ -158,9 +159,16 @@ function watch(hls, beginAnew) {
   }, LOOK_MS);
 }
 
+/** The playlist of a channel, of a span or a programme of it that the query names, or of a recording, and whether it goes on. */
+function ofChannel() {
+  const span = new URLSearchParams([...query].filter(([name]) => ["programme", "start", "end", "delay"].includes(name)));
+  const isLive = !path.includes("/recordings/") && ![...span.keys()].some((name) => name !== "delay");
+  return [`${token}/live/${path}/master.m3u8${span.size ? `?${span}` : ""}`, isLive, 0];
+}
+
 switch (kind) {
   case "vod": playHls(`${token}/vod/${path}/master.m3u8`, false); break;
-  case "live": playHls(`${token}/live/${path}/master.m3u8`, true); break;
+  case "live": playHls(...ofChannel()); break;
   case "media": playFile(`${token}/media/${path}`); break;
   default: playStation(`${token}/radio/${path}`);
 }

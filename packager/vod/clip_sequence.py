@@ -10,6 +10,7 @@ them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -24,6 +25,7 @@ from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from packager.vod.index.chapters import NO_CHAPTERS
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.manifest import manifest
+from packager.vod.movie.versioned_addresses import VERSION_PREFIX
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
 from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth
 from packager.vod.segments.clip import Clip, ClipError, clipped, read_clip
@@ -35,6 +37,8 @@ SUFFIX = ".playlist.json"
 """The ending of such files' names."""
 
 TRACKS = ("video", "audio")
+
+_VERSION = re.compile(f"/{VERSION_PREFIX}[^/]+/")
 
 MAX_PATH_BYTES = 4096
 """Longest path of a clip's film, as long as a system takes it (PATH_MAX)."""
@@ -169,7 +173,8 @@ class ClipSequence:
         periods: of DASH, one of each clip.
         longest: seconds of the longest segment.
         independent: whether each segment can be decoded without any other.
-        members: of each clip, the path of its film, and the addresses beneath the film that the clip has.
+        members: of each clip, the path of its film, and the addresses beneath the film that the clip has, of
+            any version.
     """
 
     stretches: dict[str, list[_ClipStretch]]
@@ -244,7 +249,7 @@ def film_of(addresses: bytes, wanted: str) -> str | None:
         addresses: the lines of ``ClipSequence.addresses``.
         wanted: the address, which begins with the clip's number.
     """
-    if f"\n{wanted}\n".encode() not in addresses:
+    if f"\n{_VERSION.sub('/', wanted)}\n".encode() not in addresses:
         return None
     begin = f"\n{wanted.partition('/')[0]}=".encode()
     return unquote(addresses.partition(begin)[2].partition(b"\n")[0].decode())
@@ -298,12 +303,11 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
 
 
 def _media_names(tracks: Iterable[OfferedTrack]) -> Iterator[str]:
-    """Yield the addresses of tracks beneath their film, with an edit list or without."""
+    """Yield the addresses of tracks beneath their film, with an edit list or without, of any version."""
     for track in tracks:
         for one in (track, track.without_edit_list) if track.video else (track,):
-            folder = f"{one.name}/{one.version.folder}"
-            yield folder + INIT_NAME
-            yield from (f"{folder}{name}{SEGMENT_SUFFIX}" for name in track.segment_names)
+            yield f"{one.name}/{INIT_NAME}"
+            yield from (f"{one.name}/{name}{SEGMENT_SUFFIX}" for name in track.segment_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +329,7 @@ class _ClipText:
         """List those of a track, or what says nothing for as long."""
         if track is None:
             return [Segment(f"../{NO_TEXT}{TEXT_SUFFIX}", self.lasts)]
-        folder = f"../../{self.number}/{_folder_of(track)}"
+        folder = f"../../{self.number}/{TEXT_FOLDER}/{track.name}/{track.version.folder}"
         durations = self.text.durations
         durations[-1] = max(durations[-1] + self.lasts - sum(durations), Fraction(1, 1000))
         named = zip(self.text.ending_webvtt_names, durations, strict=True)
@@ -333,17 +337,13 @@ class _ClipText:
 
     @property
     def names(self) -> Iterator[str]:
-        """The addresses of all tracks beneath the film, as WebVTT and in MP4."""
+        """The addresses of all tracks beneath the film, as WebVTT and in MP4, of any version."""
         text = self.text
         numbers = range(text.first, text.first + len(text.ending_webvtt_names))
         media = [f"{text.mp4_name.replace('$Number$', str(number))}{SEGMENT_SUFFIX}" for number in numbers]
         for track in self.tracks:
             names = (INIT_NAME, *media, *(f"{one}{TEXT_SUFFIX}" for one in text.ending_webvtt_names))
-            yield from (_folder_of(track) + name for name in names)
-
-
-def _folder_of(track: TextTrack) -> str:
-    return f"{TEXT_FOLDER}/{track.name}/{track.version.folder}"
+            yield from (f"{TEXT_FOLDER}/{track.name}/{name}" for name in names)
 
 
 def _joined_texts(clips: Sequence[_ClipText]) -> list[_SequenceText]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import subprocess
 import tempfile
@@ -106,6 +107,10 @@ async def test_what_share_makes_plays_on_the_page_and_in_vlc(
     for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
         await viewer.page.set_viewport_size({"width": size["width"], "height": size["height"]})
         await viewer.screenshot(f"shared-{kind}-{name}")
+    address, _, query = media.partition("?")
+    frame = re.sub("/(live|vod)/", r"/embed/\1/", address, count=1).removesuffix("/master.m3u8")
+    await viewer.page.goto(f"{frame}?autoplay&muted&{query}")
+    await viewer.until("headwater.media.currentTime > 1")
     assert viewer.troubles == []
     await viewer.page.context.close()
     await asyncio.to_thread(check_in_vlc, media)
