@@ -32,6 +32,7 @@ class ProtectedAddresses:
         folders: whether those in a folder do, by its path; the longest path counts. The path may be that of a
             film, or of a title, to which its files belong.
         channels: whether a live channel does, by its name, stations in HLS among them.
+        recordings: whether recordings of a channel do, by its name; those of others are as their channels.
         stations: whether a station does, by its name.
         events: whether an event channel does, by its name.
 
@@ -46,18 +47,22 @@ class ProtectedAddresses:
         library: bool = False,
         folders: Mapping[str, bool] | None = None,
         channels: Mapping[str, bool] | None = None,
+        recordings: Mapping[str, bool] | None = None,
         stations: Mapping[str, bool] | None = None,
         events: Mapping[str, bool] | None = None,
     ) -> None:
         self.version = 0
         self._channels: dict[str, bool] = {}
+        self._recordings: dict[str, bool] = {}
         self._stations: dict[str, bool] = {}
         self._events: dict[str, bool] = {}
-        self._set(library, *({} if one is None else one for one in (folders, channels, stations, events)))
+        named = folders, channels, recordings, stations, events
+        self._set(library, *({} if one is None else one for one in named))
 
     def replace(self, other: ProtectedAddresses) -> None:
         """Take over what needs a token from another one; services that it doesn't know stay as they are."""
-        self._set(other._library, other._folders, other._channels, other._stations, other._events)
+        named = other._channels, other._recordings, other._stations, other._events
+        self._set(other._library, other._folders, *named)
         self.version += 1
 
     def _set(
@@ -65,6 +70,7 @@ class ProtectedAddresses:
         library: bool,
         folders: Mapping[str, bool],
         channels: Mapping[str, bool],
+        recordings: Mapping[str, bool],
         stations: Mapping[str, bool],
         events: Mapping[str, bool],
     ) -> None:
@@ -76,13 +82,14 @@ class ProtectedAddresses:
         self._spelled = {_spelled(path) for path in (*signed, *titles)}
         self._deepest = max((folder.count("/") + 1 for folder in self._folders), default=0)
         self._channels = {**self._channels, **channels}
+        self._recordings = {**self._recordings, **recordings}
         self._stations = {**self._stations, **stations}
         self._events = {**self._events, **events}
         self.has_files = library or bool(self._spelled)
         self.signed_path = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_path)
 
     def __bool__(self) -> bool:
-        named = (self._channels, self._stations, self._events)
+        named = (self._channels, self._recordings, self._stations, self._events)
         return self.has_files or any(is_signed for one in named for is_signed in one.values())
 
     def _signed_path(self, path: str) -> str | None:
@@ -95,7 +102,9 @@ class ProtectedAddresses:
         if area in ("media", "vod") and self.has_files:
             return path if self.has_file(rest) or not is_plain(path) else None
         if area == "live":
-            return path if self._channels.get(rest.partition("/")[0]) else None
+            name, _, below = rest.partition("/")
+            is_recorded = below.startswith("recordings/") and name in self._recordings
+            return path if (self._recordings if is_recorded else self._channels).get(name) else None
         if area == "radio" or (area == "events" and rest.startswith("radio/")):
             # A station's playlist files and title events are for those who may listen.
             name = rest.removeprefix("radio/")
@@ -104,6 +113,14 @@ class ProtectedAddresses:
         if area == "events":
             return path if self._events.get(rest) else None
         return None
+
+    def may_include(self, playlist: str, film: str) -> bool:
+        """Return whether a playlist of clips may have parts of a film, which mustn't be less open than it."""
+        return self.has_file(playlist) or not self.has_file(film)
+
+    def hides_recordings(self, channel: str) -> bool:
+        """Return whether recordings of a channel need a token that everybody may watch."""
+        return bool(self._recordings.get(channel)) and not self._channels.get(channel)
 
     def has_file(self, name: str) -> bool:
         """Return whether a file of the library, or what is made of it, needs a token.
@@ -186,7 +203,7 @@ class TokenGuard:
         if not token:
             return Grant(MISSING)
         found = self.keys.read(token, client)
-        if found is None or not self.keys.covers(found, signed_path):
+        if found is None or not self._admits(found, signed_path):
             fault = self.keys.fault(token, signed_path, client) or NOT_VALID
             return Grant(fault.line)
         ends = found.expires + self._grace
@@ -208,6 +225,21 @@ class TokenGuard:
             return grant._replace(refusal=EXPIRED.line)
         is_clip = query and not found.allows_clips and has_clip(query)
         return grant._replace(refusal=NO_CLIPS) if is_clip else grant
+
+    def _admits(self, token: Token, path: str) -> bool:
+        """Return whether a token is valid for an address: that of a title is for what its playlists name."""
+        of_title = _of_title(path)
+        return self.keys.covers(token, path) or (bool(of_title) and self.keys.covers(token, of_title))
+
+    def may_fetch(self, token: Token | None, path: str) -> bool:
+        """Return whether the holder of a token may fetch an address.
+
+        Args:
+            token: None without one that hasn't expired.
+            path: decoded, without token and query.
+        """
+        signed_path = self.protected.signed_path(path)
+        return signed_path is None or (token is not None and self._admits(token, signed_path))
 
     def session(self, grant: Grant, client: str, agent: str) -> ViewerSession | str | None:
         """Return the session of a request, or the reason why there is none; None where it isn't counted.
@@ -260,7 +292,18 @@ class VisibleFiles:
         Args:
             path: decoded, without token and query.
         """
-        return self.guard.shows(self.token, path)
+        return self.guard.may_fetch(self.token, path)
+
+
+def _of_title(path: str) -> str:
+    """Return the address of a title's file as that of the title; empty for any other address."""
+    if not path.startswith("/vod/"):
+        return ""
+    parts = path.split("/")
+    for at, part in enumerate(parts):
+        if found := RENDITION.fullmatch(part):
+            return "/".join((*parts[:at], found["title"], *parts[at + 1 :]))
+    return ""
 
 
 def _title_of(path: str) -> str:

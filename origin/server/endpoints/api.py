@@ -35,6 +35,7 @@ from origin.responses.list_pages import ListPage
 from origin.responses.refusal import plain_refusal
 from origin.server.endpoints.descriptions import (
     NO_RECORDINGS,
+    describe_closed_channel,
     describe_closed_station,
     describe_event_channel,
     describe_publisher,
@@ -151,7 +152,13 @@ class Api:
             found = [await self._describe_stream(request, one, recording) for one in others]
         for one in found:
             one["publisher"] = None
-        return self._item(request, "live", name, found)
+        kept, path = self._services_of.recordings.get(name), f"/live/{name}"
+        if kept is not None and kept.get(recording) is not None:
+            # A token for a recording opens that alone.
+            if self._guard is not None and not self._shows(request)(path):
+                found = [describe_closed_channel(one) for one in found]
+            path = f"{path}/recordings/{recording}"
+        return self._item(request, path, found)
 
     async def _describe_channels(
         self, request: Request, streams: Sequence[Channel | LiveStream]
@@ -197,12 +204,16 @@ class Api:
             **await self._recordings(request, stream.name, recording),
         }
 
-    def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
-        """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token."""
+    def _item(self, request: Request, path: str, found: list[dict[str, object]]) -> Response:
+        """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token.
+
+        Args:
+            path: of the item, without token and query.
+        """
         guard = self._guard
-        if guard is not None and not guard.shows(token_of(request.scope, guard.keys), f"/{area}/{name}"):
+        if guard is not None and not guard.shows(token_of(request.scope, guard.keys), path):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
-        if sees_covered_alone(request.scope) and not self._shows(request)(f"/{area}/{name}"):
+        if sees_covered_alone(request.scope) and not self._shows(request)(path):
             found = []
         return as_json(based(found, self._base(request)))
 
@@ -257,8 +268,11 @@ class Api:
 
     async def _recordings(self, request: Request, channel: str, named: str | None) -> Mapping[str, object]:
         """Describe a channel's newest recordings, or the one with a name alone."""
-        every = self._services_of.recordings.get(channel)
-        if every is None:
+        every, guard = self._services_of.recordings.get(channel), self._guard
+        is_hidden = guard is not None and guard.protected.hides_recordings(channel)
+        if every is None or (
+            is_hidden and not self._shows(request)(f"/live/{channel}/recordings/{named or ''}")
+        ):
             return NO_RECORDINGS
         found = [one for one in (every if named is None else [every.get(named)]) if one is not None]
         newest = found[:PAGE_ITEMS]
@@ -274,7 +288,7 @@ class Api:
         name = request.path_params["channel"]
         mount = self._services_of.mounts.get(name)
         is_heard = mount is None or await self._authorization.accessible_stations(request, [mount])
-        if not is_heard or not self._shows(request)(f"/live/{name}"):
+        if not is_heard or not self._shows(request)(f"/live/{name}/recordings/"):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
         if (every := self._services_of.recordings.get(name)) is None:
             return plain_refusal(404, headers=UNCACHED)
@@ -322,7 +336,7 @@ class Api:
         name, _, recording = request.path_params["name"].partition("/")
         mount = self._services_of.mounts.get(name)
         found = [] if mount is None else await self._stations(request, [mount], recording)
-        return self._item(request, "radio", name, found)
+        return self._item(request, f"/radio/{name}", found)
 
     async def _stations(
         self, request: Request, mounts: Sequence[Mount], recording: str | None = None
@@ -356,7 +370,7 @@ class Api:
         name = request.path_params["name"]
         channel = self._services_of.events.channels.get(name)
         channels = [] if channel is None else [channel]
-        return self._item(request, "events", name, await self._event_channels(request, channels))
+        return self._item(request, f"/events/{name}", await self._event_channels(request, channels))
 
     async def relays(self, request: Request) -> Response:
         """List the relays of token streams, whose callers need a token, with their addresses."""
