@@ -193,9 +193,11 @@ class Redactor:
 
     Attributes:
         known: finds known secrets; None without any.
+        words: known secrets that are words, which stand in sentences and in other words, too.
     """
 
     known: KnownTexts | None = None
+    words: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, secrets: Iterable[str], shortest: int = SHORTEST_SECRET) -> Redactor:
@@ -204,19 +206,30 @@ class Redactor:
         Args:
             shortest: length from which a secret is removed by value.
         """
-        forms = {form for secret in secrets if len(secret) >= shortest for form in _forms(secret)}
-        return cls(KnownTexts(forms) if forms else None)
+        secrets = [secret for secret in secrets if len(secret) >= shortest]
+        forms = {form for secret in secrets for form in _forms(secret)}
+        return cls(KnownTexts(forms) if forms else None, frozenset(filter(str.isalpha, secrets)))
 
-    def __call__(self, text: str) -> str:
-        """Remove all secrets from a text."""
-        return redact(self.without_known(text))
+    def __call__(self, text: str, *, is_prose: bool = False) -> str:
+        """Remove all secrets from a text.
+
+        Args:
+            is_prose: whether the text is a sentence of the program, whose words are no secrets.
+        """
+        return redact(self._without(text, self.words, is_prose=is_prose))
 
     def without_known(self, text: str) -> str:
-        """Remove only known secrets."""
+        """Remove only known secrets, within words, too."""
+        return self._without(text, frozenset(), is_prose=False)
+
+    def _without(self, text: str, words: frozenset[str], *, is_prose: bool) -> str:
         if self.known is None:
             return text
         kept, position = list[str](), 0
         for begin, end in self.known.spans(text):
+            is_within = text[max(begin - 1, 0) : begin].isalpha() or text[end : end + 1].isalpha()
+            if (is_prose or is_within) and text[begin:end] in words:
+                continue
             kept += (text[position:begin], MASK)
             position = end
         return "".join((*kept, text[position:])) if kept else text

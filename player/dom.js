@@ -90,10 +90,18 @@ export async function getVisitor() {
 /** Has the next `getVisitor` ask again: the server has answered otherwise than it had said. */
 export const forgetVisitor = () => { visitor = null; };
 
+const FOR_HOLDERS = "What is here is for those who were given an address with a token.";
+
+/** Whether a view has something that its list doesn't show to who looks at the page: it needs a token. */
+export const hides = (view) => Boolean(visitor?.hidden?.includes(view));
+
+/** Whether event channels are made at run time. */
+export const makesChannels = () => Boolean(visitor?.channels_at_run_time);
+
 /** Says that a list is empty: to the owner what to do, to visitors the mere fact, and nothing to who isn't shown it. */
-export function sayEmpty(node, items, toOwner, toVisitor) {
+export function sayEmpty(node, items, view, toOwner, toVisitor) {
   node.hidden = items.length > 0 || !hasLists();
-  say(node, isOwner() ? toOwner : toVisitor);
+  say(node, hides(view) ? FOR_HOLDERS : isOwner() ? toOwner : toVisitor);
 }
 
 /** Address of one item of a list, which is answered to whoever knows it. */

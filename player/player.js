@@ -89,7 +89,7 @@ async function refresh(entering) {
   if (!document.hidden || entering) {
     try {
       const visitor = await getVisitor();
-      byId("to-administrator").hidden = visitor.owner || !visitor.lists;
+      byId("to-administrator").hidden = !visitor.lists || (visitor.owner && !(visitor.hidden && !visitor.administrator));
       if (presented() && !visitor.administrator) {
         if (visitor.lists) askForAdministrator();
         else present("");

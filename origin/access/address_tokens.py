@@ -89,6 +89,11 @@ class AddressToken(NamedTuple):
     label: str
     client: str = ""
 
+    def names_area(self, path: str) -> bool:
+        """Return whether the token's own path names the first segment of a path that it covers."""
+        del path
+        return self.segments > 0
+
 
 @functools.lru_cache(maxsize=TOKENS_KEPT)
 def read_token(text: str) -> AddressToken | None:

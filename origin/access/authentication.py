@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from origin.access.key_hash import KeyHash, digest
+from origin.access.request_tokens import TOKEN_PATH, addressed_token
 from origin.access.token_keys import TokenFault
 from origin.responses.refusal import RefusalError, plain_refusal
 
@@ -122,6 +123,7 @@ class _Credentials:
         presented: the credentials that count at every address.
         further: keys of the query before the last one, which count where several channels are read.
         faults: the fault of each presented token, in the credentials' order; None for other texts.
+        address_fault: that of the token in the request's path or query; None without one.
     """
 
     source: tuple[str, bytes]
@@ -129,6 +131,7 @@ class _Credentials:
     further: tuple[_Presented, ...] = ()
     comparisons: int = 0
     faults: tuple[TokenFault | None, ...] = ()
+    address_fault: TokenFault | None = None
 
     @property
     def is_no_guess(self) -> bool:
@@ -232,7 +235,9 @@ class Authenticator:
         if guesses and not fitting:
             raise TooManyGuessesError(wait)
         if not fitting and secrets and not credentials.faults:
-            credentials.faults = tuple(self._faults(request))
+            texts = [secret.decode("latin-1") for secret, _ in presented_secrets(request)]
+            credentials.faults = tuple(self._fault(request, text) for text in texts)
+            credentials.address_fault = self._fault(request, addressed_token(request.scope))
         has_keys = len(credentials.further) > 0 or (keys is not None and len(keys) > 0)
         has_further = has_keys or "signature" in request.query_params
         if not fitting and credentials.is_no_guess and not has_further:
@@ -242,12 +247,10 @@ class Authenticator:
             await self._on_checked(request, not fitting)
         return fitting
 
-    def _faults(self, request: Request) -> Iterator[TokenFault | None]:
-        """Yield for each credential of a request what is wrong with it if it is a token."""
-        path = str(request.scope.get("path", ""))
-        for secret, _ in presented_secrets(request):
-            text = secret.decode("latin-1")
-            yield self._fault_of(text, path, client_address(request))
+    def _fault(self, request: Request, text: str) -> TokenFault | None:
+        """Return what is wrong with a text that a request presents, if it is a token."""
+        path = request.scope.get(TOKEN_PATH) or request.scope.get("path", "")
+        return self._fault_of(text, str(path), client_address(request))
 
 
 def begin_check(request: Request) -> None:
@@ -307,7 +310,7 @@ def challenge(request: Request) -> str:
 def key_reason(request: Request, text: str) -> str:
     """Return why a request isn't authorised: its wrong key, or the line that says which key is needed."""
     known: _Credentials | None = request.scope.get(_CREDENTIALS)
-    faults = () if known is None else known.faults
+    faults = () if known is None else (*known.faults, known.address_fault)
     fault = next((one for one in faults if one is not None), None)
     if fault is not None:
         return f"{fault.line}; {text}"

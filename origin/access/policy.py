@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.access.authentication import AdminToken, Authenticator, challenge, unauthorized
-from origin.http.path_prefixes import ADMIN, port_of, private_area
+from origin.access.authentication import AdminToken, Authenticator, Secret, challenge, unauthorized
+from origin.http.path_prefixes import ADMIN, port_of, private_area, relay_path
 from origin.responses.refusal import RefusalError, plain_refusal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -62,6 +62,7 @@ class AccessOptions:
         admin_port: port on which protected areas need no token; 0 for none.
         names: accepted host names of a server on loopback, besides its addresses and ``localhost``.
         loopback_ports: ports that only this machine reaches.
+        relay_origins: the origins whose pages may ask a relay, by its path.
     """
 
     protected: frozenset[str] = frozenset()
@@ -69,6 +70,15 @@ class AccessOptions:
     admin_port: int = 0
     names: frozenset[str] = frozenset()
     loopback_ports: frozenset[int] = frozenset()
+    relay_origins: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def admits_page(self, request: Request) -> bool:
+        """Return whether a page of another site may ask the relay that a request is for.
+
+        Basic credentials, which a browser adds by itself, aren't a relay's key there.
+        """
+        origins = self.relay_origins.get(relay_path(request.url.path), ())
+        return "*" in origins or request.headers.get("origin") in origins
 
 
 class AskedAccess(NamedTuple):
@@ -132,6 +142,15 @@ class AccessPolicy:
         """Return whether a request presents the administrator's token."""
         return await self._authenticator.admits(request, self.admin.secret)
 
+    async def shows_all(self, request: Request, *others: Secret) -> bool:
+        """Return whether a list shows everything to a request, by the administrator's token.
+
+        Args:
+            others: keys that aren't wrong there.
+        """
+        secrets = self.admin.secret, *others
+        return self.admin.secret in await self._authenticator.fitting(request, *secrets, with_basic=False)
+
     def is_local(self, request: Request) -> bool:
         """Return whether a page shows what concerns the owner to who presents no token.
 
@@ -147,7 +166,7 @@ class AccessPolicy:
     async def refuse(self, scope: Scope, asked: AskedAccess) -> Response | None:
         """Refuse a request that may not see a protected area or change anything; None admits it."""
         request, options, area = Request(scope), self.options, asked.area
-        if asked.changes and is_cross_site(request):
+        if asked.changes and is_cross_site(request) and not options.admits_page(request):
             return plain_refusal(403, "pages of other sites may not change anything here", NOT_KEPT)
         if asked.is_link and may_be_led(request):
             line = "browsers may not change anything by a link: use a client of Icecast, or HTTPS"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
@@ -34,10 +33,11 @@ class ProtectedAddresses:
         channels: whether a live channel does, by its name, stations in HLS among them.
         recordings: whether recordings of a channel do, by its name; those of others are as their channels.
         stations: whether a station does, by its name.
+        simulcasts: the names of stations that are live channels, too.
         events: whether an event channel does, by its name.
 
     Attributes:
-        signed_path: see `_signed_path`.
+        signed_paths: see `_signed_paths`.
         version: how often it was replaced.
     """
 
@@ -50,8 +50,10 @@ class ProtectedAddresses:
         recordings: Mapping[str, bool] | None = None,
         stations: Mapping[str, bool] | None = None,
         events: Mapping[str, bool] | None = None,
+        simulcasts: Collection[str] = (),
     ) -> None:
         self.version = 0
+        self._simulcasts = frozenset(simulcasts)
         self._channels: dict[str, bool] = {}
         self._recordings: dict[str, bool] = {}
         self._stations: dict[str, bool] = {}
@@ -61,6 +63,7 @@ class ProtectedAddresses:
 
     def replace(self, other: ProtectedAddresses) -> None:
         """Take over what needs a token from another one; services that it doesn't know stay as they are."""
+        self._simulcasts |= other._simulcasts
         named = other._channels, other._recordings, other._stations, other._events
         self._set(other._library, other._folders, *named)
         self.version += 1
@@ -86,33 +89,40 @@ class ProtectedAddresses:
         self._stations = {**self._stations, **stations}
         self._events = {**self._events, **events}
         self.has_files = library or bool(self._spelled)
-        self.signed_path = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_path)
+        self.signed_paths = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_paths)
 
     def __bool__(self) -> bool:
         named = (self._channels, self._recordings, self._stations, self._events)
         return self.has_files or any(is_signed for one in named for is_signed in one.values())
 
-    def _signed_path(self, path: str) -> str | None:
-        """Return the path for which a token has to be signed; None where everybody may fetch the address.
+    def _signed_paths(self, path: str) -> tuple[str, ...]:
+        """Return the paths of which a token has to cover one; none where everybody may fetch the address.
+
+        A station has two addresses, and a token for the one opens the other.
 
         Args:
             path: decoded, without token and query.
         """
         area, _, rest = path[1:].partition("/")
         if area in ("media", "vod") and self.has_files:
-            return path if self.has_file(rest) or not is_plain(path) else None
+            return (path,) if self.has_file(rest) or not is_plain(path) else ()
         if area == "live":
             name, _, below = rest.partition("/")
             is_recorded = below.startswith("recordings/") and name in self._recordings
-            return path if (self._recordings if is_recorded else self._channels).get(name) else None
+            if not (self._recordings if is_recorded else self._channels).get(name):
+                return ()
+            return (path, f"/radio/{name}") if name in self._simulcasts else (path,)
         if area == "radio" or (area == "events" and rest.startswith("radio/")):
             # A station's playlist files and title events are for those who may listen.
             name = rest.removeprefix("radio/")
             station = name if name in self._stations else name.rpartition(".")[0]
-            return f"/radio/{station}" if self._stations.get(station) else None
+            if not self._stations.get(station):
+                return ()
+            own = f"/radio/{station}"
+            return (own, f"/live/{station}") if station in self._simulcasts else (own,)
         if area == "events":
-            return path if self._events.get(rest) else None
-        return None
+            return (path,) if self._events.get(rest) else ()
+        return ()
 
     def may_include(self, playlist: str, film: str) -> bool:
         """Return whether a playlist of clips may have parts of a film, which mustn't be less open than it."""
@@ -197,19 +207,19 @@ class TokenGuard:
             path: decoded, without token and query.
             client: address of the client; without it no token is valid that is bound to one.
         """
-        signed_path = self.protected.signed_path(path)
-        if signed_path is None:
+        signed_paths = self.protected.signed_paths(path)
+        if not signed_paths:
             return None
         if not token:
             return Grant(MISSING)
         found = self.keys.read(token, client)
-        if found is None or not self._admits(found, signed_path):
-            fault = self.keys.fault(token, signed_path, client) or NOT_VALID
+        if found is None or not self._admits(found, signed_paths):
+            fault = self.keys.fault(token, signed_paths[0], client) or NOT_VALID
             return Grant(fault.line)
         ends = found.expires + self._grace
         # A playlist that was answered in time leads to media, whose requests come later.
         is_media = path.startswith(("/live/", "/vod/")) and not path.endswith(PLAYLISTS)
-        is_stream = path == signed_path and path.startswith(("/radio/", "/events/"))
+        is_stream = path == signed_paths[0] and path.startswith(("/radio/", "/events/"))
         grant = Grant(
             "",
             ends if is_media else found.expires,
@@ -226,10 +236,10 @@ class TokenGuard:
         is_clip = query and not found.allows_clips and has_clip(query)
         return grant._replace(refusal=NO_CLIPS) if is_clip else grant
 
-    def _admits(self, token: Token, path: str) -> bool:
+    def _admits(self, token: Token, signed_paths: Iterable[str]) -> bool:
         """Return whether a token is valid for an address: that of a title is for what its playlists name."""
-        of_title = _of_title(path)
-        return self.keys.covers(token, path) or (bool(of_title) and self.keys.covers(token, of_title))
+        every = [one for path in signed_paths for one in (path, _of_title(path)) if one]
+        return any(self.keys.covers(token, one) for one in every)
 
     def may_fetch(self, token: Token | None, path: str) -> bool:
         """Return whether the holder of a token may fetch an address.
@@ -238,8 +248,8 @@ class TokenGuard:
             token: None without one that hasn't expired.
             path: decoded, without token and query.
         """
-        signed_path = self.protected.signed_path(path)
-        return signed_path is None or (token is not None and self._admits(token, signed_path))
+        signed_paths = self.protected.signed_paths(path)
+        return not signed_paths or (token is not None and self._admits(token, signed_paths))
 
     def session(self, grant: Grant, client: str, agent: str) -> ViewerSession | str | None:
         """Return the session of a request, or the reason why there is none; None where it isn't counted.
@@ -263,36 +273,12 @@ class TokenGuard:
         """
         if covered_alone:
             return token is not None and any(self.keys.covers(token, path) for path in paths)
-        signed = [path for one in paths if (path := self.protected.signed_path(one)) is not None]
-        if len(signed) < len(paths):
+        signed = [self.protected.signed_paths(one) for one in paths]
+        if not all(signed):
             return True
-        return token is not None and any(self.keys.covers(token, path) for path in signed)
-
-
-@dataclass(frozen=True)
-class VisibleFiles:
-    """The items of the library that are listed to the holder of a token, or without one.
-
-    Attributes:
-        covered_alone: as of `TokenGuard.shows`.
-    """
-
-    guard: TokenGuard
-    token: Token | None
-    covered_alone: bool = False
-
-    def __call__(self, path: str) -> bool:
-        """Return whether the item of a path is listed."""
-        paths = (f"/vod/{path}", f"/media/{path}")
-        return self.guard.shows(self.token, *paths, covered_alone=self.covered_alone)
-
-    def may_fetch(self, path: str) -> bool:
-        """Return whether the holder of the token may fetch an address.
-
-        Args:
-            path: decoded, without token and query.
-        """
-        return self.guard.may_fetch(self.token, path)
+        return token is not None and any(
+            self.keys.covers(token, path) for several in signed for path in several
+        )
 
 
 def _of_title(path: str) -> str:

@@ -9,8 +9,9 @@ from hashlib import sha256
 from starlette.requests import Request
 
 from origin.access.authentication import client_address, presented_secrets
-from origin.access.token_keys import TokenKeys
-from origin.access.token_middleware import addressed_token, token_of, unaddressed_token
+from origin.access.request_tokens import TOKEN_PATH, addressed_token, unaddressed_token
+from origin.access.token_keys import Token, TokenKeys, may_publish_now
+from origin.access.token_middleware import token_of
 from origin.http.channel_patterns import matches
 
 DIGEST_CHARACTERS = 32
@@ -57,8 +58,21 @@ class PublishTokens:
         """Return whether a request presents a token for publishing to at least one of some paths."""
         client, texts = client_address(request), await self._presented(request)
         # Each text is read once, however many paths there are.
-        tokens = [token for text in texts if (token := self._keys.publishing(text, client)) is not None]
-        return bool(tokens) and any(self._keys.covers(token, path) for path in paths for token in tokens)
+        tokens = [token for text in texts if (token := self._keys.read(text, client)) is not None]
+        named = [(path, token) for path in (paths if tokens else ()) for token in tokens]
+        covered = [(path, token) for path, token in named if self._keys.covers(token, path)]
+        if covered:
+            # A refusal names the token's fault at the path that it is for.
+            request.scope[TOKEN_PATH] = covered[0][0]
+        return any(may_publish_now(token) for _, token in covered)
+
+    async def caller(self, request: Request, relay: str) -> Token | None:
+        """Return the token with which a request may ask a relay; None for none."""
+        client, path = client_address(request), f"/relay/{relay}"
+        for text in await self._presented(request):
+            if (token := self._keys.asking(text, path, client)) is not None:
+                return token
+        return None
 
     async def _presented(self, request: Request) -> list[str]:
         """Return the texts of a request that may be tokens, whose keys are here as far as they can be had."""

@@ -152,16 +152,6 @@ class TokenKeys:
         """
         return self.signing.covers(token, path) if isinstance(token, AddressToken) else token.covers(path)
 
-    def publishing(self, text: str, client: str) -> Token | None:
-        """Return the token of a text with which one may publish now; None for any other text.
-
-        Args:
-            client: the address of the publisher.
-        """
-        token = self.read(text, client)
-        may_publish = token is not None and token.may_publish and time.time() < token.expires
-        return token if may_publish else None
-
     def may_publish(self, text: str, path: str, client: str) -> bool:
         """Return whether a text is a token with which one may publish now.
 
@@ -169,8 +159,22 @@ class TokenKeys:
             path: of the channel or the station, such as ``/live/demo``.
             client: the address of the publisher.
         """
-        token = self.publishing(text, client)
-        return token is not None and self.covers(token, path)
+        token = self.read(text, client)
+        return token is not None and may_publish_now(token) and self.covers(token, path)
+
+    def asking(self, text: str, path: str, client: str) -> Token | None:
+        """Return the token of a text with which one may ask a relay now; None for any other text.
+
+        A token for more than relays, such as ``/``, has to allow publishing: viewers have such tokens.
+
+        Args:
+            path: of the relay, such as ``/relay/answers``.
+            client: the address of the caller.
+        """
+        token = self.read(text, client)
+        if token is None or time.time() >= token.expires or not self.covers(token, path):
+            return None
+        return token if token.may_publish or token.names_area(path) else None
 
     def creator(self, text: str, client: str) -> WebToken | None:
         """Return the token of a text with which one may make event channels now; None for any other text.
@@ -230,6 +234,11 @@ class TokenKeys:
 
     def close(self) -> None:
         """Nothing waits longer than `FETCH_SECONDS`."""
+
+
+def may_publish_now(token: Token) -> bool:
+    """Return whether one may publish with a token by now, to the paths that it covers."""
+    return token.may_publish and time.time() < token.expires
 
 
 def _unfit(token: Token, *, publishes: bool) -> TokenFault | None:

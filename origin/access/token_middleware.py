@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
-from urllib.parse import unquote, unquote_plus, urljoin
+from urllib.parse import unquote, urljoin
 
 from starlette.datastructures import Headers
-from starlette.requests import Request, cookie_parser
+from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +18,15 @@ from origin.access.address_tokens import PLAYLISTS, AddressToken
 from origin.access.authentication import presented_secrets
 from origin.access.policy import NOT_KEPT
 from origin.access.protected_addresses import Grant, TokenGuard
+from origin.access.request_tokens import (
+    LEAST_DOTS,
+    PARAMETER,
+    TOKEN,
+    addressed_token,
+    client_of,
+    cookie_token,
+    unaddressed_token,
+)
 from origin.access.token_keys import Token, TokenKeys
 from origin.access.viewer_sessions import ViewerSession
 from origin.answers.heads import private_fields
@@ -27,20 +36,8 @@ from origin.http1.application_exchange import exchange_of
 from origin.http1.body_writer import STREAM, Stream, stay
 from origin.responses.refusal import plain_refusal
 
-TOKEN = "headwater.token"  # noqa: S105  # a name
-"""Key of a scope with the token of the request's path."""
-
-PARAMETER = "token="
-"""Beginning of a query's field that has the token."""
-
-LEAST_DOTS = 2
-"""Dots between the fields of the shortest token; keys in ``Authorization`` seldom have as many."""
-
 LISTS = (*PLAYLISTS, "/thumbnails.vtt")
 """Endings of paths of what has relative addresses, behind which a query's token isn't."""
-
-COOKIE = "headwater_token"
-"""Name of the cookie that may have the token."""
 
 
 def token_of(scope: MutableMapping[str, Any], keys: TokenKeys) -> Token | None:
@@ -55,58 +52,14 @@ async def has_token(scope: Scope, keys: TokenKeys) -> bool:
     return token_of(scope, keys) is not None
 
 
-def base_path(scope: MutableMapping[str, Any], keys: TokenKeys) -> str:
-    """Return the beginning of absolute paths that have the request's token; empty without one."""
-    is_valid = token_of(scope, keys) is not None and addressed_token(scope)
-    return f"{TOKEN_PREFIX}{_text_of(scope)}" if is_valid else ""
-
-
-def query_token(query: str) -> str:
-    """Return the token of a query; empty without one.
-
-    The parameter's name isn't decoded, so that caches in front find it in the query by this very spelling.
-    """
-    values = (field.removeprefix(PARAMETER) for field in query.split("&") if field.startswith(PARAMETER))
-    return unquote_plus(next(filter(None, values), ""))
-
-
-def cookie_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    """Return the token of a request's cookies; empty without one.
-
-    Pages of other sites can have a browser send cookies, which don't count where it says that one has asked.
-    """
-    fields = Headers(raw=list(headers))
-    origin = fields.get("origin", "")
-    if origin and origin.partition("://")[2] != fields.get("host"):
-        return ""
-    return cookie_parser("; ".join(fields.getlist("cookie"))).get(COOKIE, "")
-
-
-def bearer_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    """Return the token of a request's ``Authorization``; empty without one, and for a key."""
-    scheme, _, text = Headers(raw=list(headers)).get("authorization", "").partition(" ")
-    # Tokens of addresses and JSON Web Tokens have fields with dots between them, keys seldom have.
-    return text.strip() if scheme.lower() == "bearer" and text.count(".") >= LEAST_DOTS else ""
-
-
-def client_of(scope: MutableMapping[str, Any]) -> str:
-    """Return the address of a request's client; empty where it isn't known."""
-    client = scope.get("client")
-    return str(client[0]) if client else ""
-
-
-def addressed_token(scope: MutableMapping[str, Any]) -> str:
-    """Return the token of a request's path or query; empty without one."""
-    return str(scope.get(TOKEN, "")) or query_token(scope["query_string"].decode("latin-1"))
-
-
 def _text_of(scope: MutableMapping[str, Any]) -> str:
     return unaddressed_token(scope["headers"], addressed_token(scope))
 
 
-def unaddressed_token(headers: Sequence[tuple[bytes, bytes]], addressed: str = "") -> str:
-    """Return the token of an address, or else of ``Authorization`` or cookies; empty without one."""
-    return addressed or bearer_token(headers) or cookie_token(headers)
+def base_path(scope: MutableMapping[str, Any], keys: TokenKeys) -> str:
+    """Return the beginning of absolute paths that have the request's token; empty without one."""
+    is_valid = token_of(scope, keys) is not None and addressed_token(scope)
+    return f"{TOKEN_PREFIX}{_text_of(scope)}" if is_valid else ""
 
 
 def take_token(scope: Scope) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,14 +124,20 @@ class WebToken(NamedTuple):
         Args:
             path: decoded, without a query.
         """
-        if not is_plain(path) or not self.is_valid_here:
-            return False
+        return is_plain(path) and self.is_valid_here and any(self._patterns(path))
+
+    def names_area(self, path: str) -> bool:
+        """Return whether the token's own path for a path names its first segment, as ``/relay``."""
+        area = path.split("/")[:2]
+        return any(list(pattern[:2]) == area for pattern in self._patterns(path))
+
+    def _patterns(self, path: str) -> Iterator[tuple[str, ...]]:
+        """Yield those of the token's patterns that cover a path."""
         parts = path.split("/")
-        return any(
-            len(parts) >= len(pattern)
-            and all(one in ("*", part) for one, part in zip(pattern, parts, strict=False))
-            for pattern in self.paths
-        )
+        for pattern in self.paths:
+            fits = all(one in ("*", part) for one, part in zip(pattern, parts, strict=False))
+            if fits and len(parts) >= len(pattern):
+                yield pattern
 
 
 class WebTokenKeys:

@@ -25,6 +25,7 @@ from origin.cli.diagnosis import Diagnosis, Verdict
 from origin.cli.doctor_s3 import BucketCheckTimeouts, examine_bucket
 from origin.config import stations
 from origin.config.errors import CommandError
+from origin.config.kept_secrets import ADMIN_TOKEN
 from origin.config.load import shows_secrets
 from origin.config.options import SELF_SIGNED, Config, size
 from origin.config.warnings import unserved
@@ -103,6 +104,7 @@ def examine(
         *_data(config),
         *_proxies(config),
         *_secrets(config, file),
+        *_cluster(config),
     ]
     found += [Diagnosis("configuration", Verdict.ADVICE, line) for line in unserved(config)]
     return found
@@ -389,6 +391,34 @@ def _proxies(config: Config) -> Iterator[Diagnosis]:
         yield Diagnosis(
             "access", Verdict.ADVICE, f'{told}; set server.protected = ["api", "health", "metrics"]'
         )
+
+
+def _cluster(config: Config) -> Iterator[Diagnosis]:
+    """Examine what the nodes of a cluster have in common: Redis, and the administrator's token."""
+    if not config.cluster.url:
+        return
+    from packager.cluster.connection import RedisUnavailableError
+    from packager.cluster.shared_secret import shared_secret
+
+    try:
+        token = asyncio.run(shared_secret(config.cluster.url, ADMIN_TOKEN))
+    except RedisUnavailableError as error:
+        yield Diagnosis(
+            "cluster.url", Verdict.FAULT, f"Redis can't be used: {error}; start it, or correct the URL"
+        )
+        return
+    yield Diagnosis("cluster.url", Verdict.GOOD, "Redis answers")
+    own = config.server.admin_token
+    if own and token and own != token:
+        told = "nodes that configure none have another one"
+        yield Diagnosis("server.admin_token", Verdict.FAULT, f"{told}; configure this one at all nodes")
+    elif own:
+        yield Diagnosis("server.admin_token", Verdict.GOOD, "configured; all nodes need the same")
+    else:
+        told = (
+            "nodes share a made one over Redis" if token else "the first node that starts makes one for all"
+        )
+        yield Diagnosis("server.admin_token", Verdict.ADVICE, f"{told}; configure one at all nodes")
 
 
 def _secrets(config: Config, file: Path | None) -> Iterator[Diagnosis]:

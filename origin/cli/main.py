@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import json
 import os
 import sys
 import traceback
@@ -290,13 +291,18 @@ def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
     show_default=True,
     help="Segments of what is finite that are read, evenly from all of it.",
 )
+@click.option("--strict", "is_strict", is_flag=True, help="Let notes decide the exit status, too.")
+@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
 @INSECURE
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def check(url: str, most: int, is_insecure: bool, verbose: bool) -> None:
+def check(  # click's way to pass options
+    url: str, most: int, is_strict: bool, as_json: bool, is_insecure: bool, verbose: bool
+) -> None:
     """Judge the playlists, segments and ranges of any origin against the standards.
 
     URL is a playlist, a DASH manifest or a file, or a folder that was packaged. Each segment of what is
-    finite is read, and compared with what the playlist says. The exit status is 1 when something is wrong.
+    finite is read, and compared with what the playlist says. A finding that breaks a MUST is a fault, and
+    the exit status is 1 then; a finding that breaks a SHOULD alone is a note.
     """
     from origin.cli import check as judge
 
@@ -311,13 +317,20 @@ def check(url: str, most: int, is_insecure: bool, verbose: bool) -> None:
     report = asyncio.run(judge.check(url, most, show, is_insecure=is_insecure))
     if shows_progress and report.listed:
         click.echo(err=True)
-    for finding in report.findings:
-        # Reports are kept and shown to others, so known secrets are removed; the rest of a query stays.
-        click.echo(redactor.without_known(str(finding)))
-    if report.listed:
-        click.echo(f"{report.looked_at} of {report.listed} segments were looked at")
-    click.echo(f"{report.passed} checks held, {len(report.findings)} didn't")
-    if report.findings:
+    # Reports are kept and shown to others, so known secrets are removed; the rest of a query stays.
+    faults, notes = (list(map(redactor.without_known, some)) for some in (report.faults, report.notes))
+    if as_json:
+        counts = {"passed": report.passed, "looked_at": report.looked_at, "listed": report.listed}
+        click.echo(json.dumps({**counts, "faults": faults, "notes": notes}, ensure_ascii=False))
+    else:
+        for level, some in (("fault", faults), ("note", notes)):
+            for finding in some:
+                click.echo(f"{level}: {finding}")
+        if report.listed:
+            click.echo(f"{report.looked_at} of {report.listed} segments were looked at")
+        of_these = f", {len(notes)} of these are notes" if notes else ""
+        click.echo(f"{report.passed} checks held, {len(faults) + len(notes)} didn't{of_these}")
+    if faults or (is_strict and notes):
         sys.exit(FAILED)
 
 

@@ -13,7 +13,7 @@ import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -108,9 +108,13 @@ class MadeKeys:
         """
         key = secrets.token_urlsafe(SECRET_BYTES)
         if self.file is not None:
-            with _opened(self.file) as descriptor:
-                _write(self.file, _read(descriptor, self.file) | {_key_name(channel): str(KeyHash.of(key))})
+            _keep(self.file, _key_name(channel), str(KeyHash.of(key)))
         return key
+
+
+def _keep(file: Path, name: str, text: str) -> None:
+    with _opened(file) as descriptor:
+        _write(file, _read(descriptor, file) | {name: text})
 
 
 def with_secrets(config: Config, demo_folder: Path | None = None) -> StartSecrets:
@@ -147,6 +151,22 @@ def with_secrets(config: Config, demo_folder: Path | None = None) -> StartSecret
         tuple(MadeSecret(name, text, file, is_shown_again) for name, text in made.items()),
         MadeKeys(channels, by_channel, file),
     )
+
+
+def with_admin_token(found: StartSecrets, token: str) -> StartSecrets:
+    """Put the administrator's token of a cluster in the place of a node's own, which it had made. Blocks.
+
+    Raises:
+        SecretsError: the file in the data folder isn't to be trusted.
+        OSError: it can't be read or written; its ``filename`` is set.
+    """
+    if not _SECRET.fullmatch(token) or token == found.config.server.admin_token:
+        return found
+    if found.config.server.data:
+        _keep(Path(found.config.server.data).expanduser() / NAME, ADMIN_TOKEN, token)
+    server = msgspec.structs.replace(found.config.server, admin_token=token)
+    made = tuple(replace(one, text=token) if one.name == ADMIN_TOKEN else one for one in found.made)
+    return replace(found, config=msgspec.structs.replace(found.config, server=server), made=made)
 
 
 def signing_keys(config: Config) -> tuple[str, ...]:

@@ -190,11 +190,15 @@ def add_fields(
 
 
 def conceal(redactor: Redactor, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Redact the secrets in a line of the log, tracebacks included."""
+    """Redact the secrets in a line of the log, tracebacks included.
+
+    Sentences of this program have none: a password that is a word doesn't hide that word in them.
+    """
     for key, value in event.items():
         # Fields that begin with "_" are structlog's own, and never written.
         if not key.startswith("_") and not isinstance(value, bool | int | float | None):
-            event[key] = redactor(beginning(str(value), MAX_TEXT))
+            is_prose = key in ("level", "timestamp") or (key == "event" and "_record" not in event)
+            event[key] = redactor(beginning(str(value), MAX_TEXT), is_prose=is_prose)
     return event
 
 

@@ -382,6 +382,9 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     public: bool = False
     """Whether a directory may list the station, whatever its source says; ``false`` leaves the decision to
     the source."""
+    hidden: bool = False
+    """Whether lists, the page and Icecast's status leave the station out, which plays by its address alone;
+    the administrator sees it."""
     max_listeners: Count | None = None
     """Largest number of listeners of this station; ``limits.listeners`` when absent."""
     max_listener_duration: Duration = "0"
@@ -532,6 +535,11 @@ class AnswerRelayOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Time for which an answer is kept behind its end."""
     history: bool = False
     """Whether answers survive a restart, on disk in ``server.data``, for as long as they are kept."""
+    relay_allow_origins: Annotated[tuple[Origin, ...], Meta(max_length=16)] = ()
+    """Origins whose pages may ask the relay in a browser, with a token of their own; ``*`` for all."""
+    requests_per_user: Count | None = None
+    """Largest number of requests with JSON Web Tokens of one ``sub`` that run at the same time; absent:
+    ``limits.relay_requests``."""
     models: dict[str, str] = field(default_factory=dict)
     """Names of models, by the names that callers use; other names go on unchanged."""
 

@@ -50,16 +50,17 @@ def lacks_fallback(options: RadioOptions, stations: Sequence[RadioOptions]) -> b
     return not Path(options.fallback).expanduser().is_file()
 
 
-def needs_permission(station: RadioOptions) -> bool:
-    """Return whether not everybody may listen to a station."""
-    asks = station.listener_password or station.listener_webhook or station.listener_add
-    return bool(asks) or station.access == "signed"
+def asks_listeners(station: RadioOptions) -> bool:
+    """Return whether a password or a webhook decides who may listen to a station."""
+    return bool(station.listener_password or station.listener_webhook or station.listener_add)
 
 
 def is_in_hls(station: RadioOptions, config: Config) -> bool:
     """Return whether a station is a live channel, too; a configured one of its name takes precedence."""
     is_taken = any(channel.name == station.name for channel in config.live)
-    return station.hls and not needs_permission(station) and not is_taken
+    # Nodes that don't configure a station serve its HLS, too, to everybody unless access.channels names it.
+    is_known = station.access == "open" or not config.cluster.url or station.name in config.access.channels
+    return station.hls and not asks_listeners(station) and not is_taken and is_known
 
 
 def has_dvr(station: RadioOptions, config: Config) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -20,6 +20,8 @@ from origin.access.key_hash import KeyHash
 from origin.access.publish_tokens import PublishTokens
 
 READ_KEY_NEEDED = "the channel's read_key is needed"
+
+PUBLISHER, ADMIN = "publisher", "admin"
 
 _FITTING = "headwater.event_keys"
 """Key of a scope with the name of a channel, and those of its readers' secrets that were presented."""
@@ -53,6 +55,21 @@ class ChannelKeys:
     def is_protected(self) -> bool:
         """Whether readers need a key."""
         return self.read_key != "" or self.read_token is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who may ask a relay.
+
+    Attributes:
+        key: names the key that was presented.
+        user: of a token, by its ``sub`` or its hash; empty for a key.
+        until: when the token expires, in seconds since the epoch.
+    """
+
+    key: str
+    user: str = ""
+    until: float = math.inf
 
 
 def _hashed(key_hash: KeyHash | None) -> tuple[Secret, ...]:
@@ -118,15 +135,26 @@ class EventAuthorization:
 
     async def may_publish(self, request: Request, name: str) -> bool:
         """Return whether a request has a channel's publish token, or the administrator's."""
-        return bool(await self.publisher(request, name))
+        return bool(await self._publisher(request, name))
 
-    async def publisher(self, request: Request, name: str) -> str:
+    async def _publisher(self, request: Request, name: str, *, with_basic: bool = True) -> str:
         """Return with whose key a request may publish: ``admin``, ``publisher``, or "" with none."""
         if await self.has_token(request, name):
-            return "publisher"
+            return PUBLISHER
         admin, *own = self._publishers_secrets(name)
-        fitting = await self._authenticator.fitting(request, admin, *own)
-        return "publisher" if fitting.intersection(own) else "admin" if admin in fitting else ""
+        fitting = await self._authenticator.fitting(request, admin, *own, with_basic=with_basic)
+        return PUBLISHER if fitting.intersection(own) else ADMIN if admin in fitting else ""
+
+    async def caller(self, request: Request, relay: str) -> Caller | None:
+        """Return who asks a relay: somebody with a token for it, or who may publish to its channel.
+
+        Credentials that a browser adds by itself don't count where another site's page asks.
+        """
+        token = None if self._tokens is None else await self._tokens.caller(request, relay)
+        if token is not None:
+            return Caller(PUBLISHER, token.name or token.label, token.expires)
+        key = await self._publisher(request, relay, with_basic=not self._is_foreign(request))
+        return Caller(key) if key else None
 
     async def rights(self, request: Request, name: str) -> tuple[float, bool]:
         """Return until when a request may read a channel, as `reads_until`, and whether it may publish.
@@ -156,6 +184,11 @@ class EventAuthorization:
         is_admin = self.admin.secret in fitting
         # Several channels may have the same token.
         return free | {name for name, own in closed.items() if is_admin or fitting.intersection(own)}
+
+    def readers_secrets(self, names: Iterable[str]) -> Iterator[Secret]:
+        """Yield the secrets of channels' readers."""
+        closed = (name for name in names if self.is_protected(name))
+        return (one for name in closed for one in self._readers_secrets(name) if one != Secret(""))
 
     async def readable_until(
         self, request: Request, names: Iterable[str], keys: Collection[str] = ()

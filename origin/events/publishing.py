@@ -72,8 +72,11 @@ class EventPublisher:
         """Most bytes of an event's body, in which JSON can escape each character."""
         return ESCAPED * self._limits.event_bytes + ENVELOPE_BYTES
 
-    def check_json(self, raw: bytes | str) -> tuple[str, str]:
+    def check_json(self, raw: bytes | str, event: str | None = None) -> tuple[str, str]:
         """Read an event that is written as ``{"data": …, "event": "…"}``; return its type and its text.
+
+        Args:
+            event: the type of an event that doesn't name its own.
 
         Raises:
             RefusalError: the event is refused.
@@ -81,7 +84,7 @@ class EventPublisher:
         data = raw.encode() if isinstance(raw, str) else raw
         if len(data) > self._most_bytes:
             raise self._too_large()
-        return self.check(*read_envelope(data))
+        return self.check(*read_envelope(data, event))
 
     def check(self, name: str, text: str) -> tuple[str, str]:
         """Check that an event may be published now, and count it; return its type and its text.
@@ -145,31 +148,33 @@ class EventPublisher:
 
     async def _published(self, request: Request) -> AsyncIterator[list[str]]:
         """Publish what comes; yield the ids of what was published together."""
-        kind = media_type_of(request)
+        kind, event = media_type_of(request), request.query_params.get("event")
         if kind in LINE_TYPES:
             take_slowly(request.scope, self._limits.idle_seconds)
             async for lines in self._lines(request):
                 for begin in range(0, len(lines), most := self._channel.limits.published_at_once):
                     refusals: list[RefusalError] = []
-                    yield await self.publish(self._checked(lines[begin : begin + most], refusals))
+                    yield await self.publish(self._checked(lines[begin : begin + most], event, refusals))
                     if refusals:
                         raise refusals[0]
         elif kind == JSON_TYPE:
-            yield await self.publish([self.check_json(await self._body(request))])
+            yield await self.publish([self.check_json(await self._body(request), event)])
         elif kind in TEXT_TYPES:
             try:
                 text = (await self._body(request)).decode()
             except UnicodeDecodeError:
                 raise RefusalError(400, "the body isn't UTF-8") from None
-            yield await self.publish([self.check(request.query_params.get("event", "message"), text)])
+            yield await self.publish([self.check("message" if event is None else event, text)])
         else:
             raise RefusalError(415, f"the body must be {JSON_TYPE}, {NDJSON_TYPE} or text/plain")
 
-    def _checked(self, lines: Sequence[bytes], refusals: list[RefusalError]) -> list[tuple[str, str]]:
+    def _checked(
+        self, lines: Sequence[bytes], event: str | None, refusals: list[RefusalError]
+    ) -> list[tuple[str, str]]:
         """Check lines up to the first that isn't taken, whose refusal is noted."""
         checked: list[tuple[str, str]] = []
         try:
-            checked.extend(self.check_json(line) for line in lines if line.strip())
+            checked.extend(self.check_json(line, event) for line in lines if line.strip())
         except RefusalError as error:
             refusals.append(error)
         return checked
@@ -197,10 +202,13 @@ class EventPublisher:
             yield [bytes(rest)]
 
 
-def read_envelope(raw: bytes) -> tuple[str, str]:
+def read_envelope(raw: bytes, event: str | None = None) -> tuple[str, str]:
     """Read the type and the text of an event that is written as JSON.
 
     Data that isn't a string stays unchanged JSON.
+
+    Args:
+        event: the type of an event that doesn't name its own; None for ``message``.
 
     Raises:
         RefusalError: 400.
@@ -213,7 +221,15 @@ def read_envelope(raw: bytes) -> tuple[str, str]:
             raise ValueError("a key stands twice")
         data = values[0].strip()
         text = msgspec.json.decode(data, type=str) if data.startswith(b'"') else data.decode()
-        name = msgspec.json.decode(values[1], type=str) if len(values) > 1 else "message"
+        if len(values) > 1 and event is not None:
+            raise ValueError("its type is in the address, too")
+        name = (
+            msgspec.json.decode(values[1], type=str)
+            if len(values) > 1
+            else "message"
+            if event is None
+            else event
+        )
     except (ValueError, RecursionError) as error:
         reason = str(error).replace("\n", " ")[:200]
         raise RefusalError(400, f'not an event as {{"data": …, "event": "…"}}: {reason}') from None

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from origin.access.authentication import UnauthorizedError
+from origin.access.authentication import UnauthorizedError, key_reason
 from origin.access.token_middleware import EndingStreams
 from origin.events.admission import Admission
-from origin.events.authorization import EventAuthorization
+from origin.events.authorization import READ_KEY_NEEDED, EventAuthorization
 from origin.events.channel import EventChannel
 from origin.events.limits import EventLimits, EventPublishLimits
 from origin.events.publishing import EventPublisher
@@ -23,6 +23,7 @@ from origin.http1 import websocket
 from origin.http1.body_writer import stay
 from origin.responses.refusal import RefusalError
 
+PUBLISHING = "publishing needs the channel's publish_token"
 NO_CHANNEL = "no such event channel"
 
 
@@ -61,7 +62,7 @@ class EventAnswers:
         else:
             until = await self.authorization.reads_until(request, name)
             if not until:
-                raise UnauthorizedError("the channel's read_key is needed")
+                raise UnauthorizedError(READ_KEY_NEEDED)
             if not math.isinf(until):
                 stay(request.scope)
             with sending_until(until, send) as sending:
@@ -75,8 +76,9 @@ class EventAnswers:
             raise RefusalError(403, "pages of this origin may not read the channel: see allow_origin")
         until, may_publish = await self.authorization.rights(request, channel.name)
         if not until:
-            raise UnauthorizedError("the channel's read_key is needed")
-        socket = EventSocket(channel, publisher if may_publish else None, self._limits.sockets)
+            raise UnauthorizedError(READ_KEY_NEEDED)
+        publishing = publisher if may_publish and publisher else key_reason(request, PUBLISHING)
+        socket = EventSocket(channel, publishing, self._limits.sockets)
         try:
             with self._admission.held(channel, request), sending_until(until, send) as sending:
                 await socket.run(request.scope, request.receive, sending)

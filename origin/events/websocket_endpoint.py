@@ -33,15 +33,15 @@ class EventSocket:
 
     Args:
         channel: the channel that the client reads, and may publish to.
-        publisher: takes its messages; None if it may not publish.
+        publisher: takes its messages; the reason if it may not publish.
     """
 
     def __init__(
-        self, channel: EventChannel, publisher: EventPublisher | None, limits: websocket.WebSocketLimits
+        self, channel: EventChannel, publisher: EventPublisher | str, limits: websocket.WebSocketLimits
     ) -> None:
         self._channel = channel
         self._publisher = publisher
-        if publisher is None:
+        if isinstance(publisher, str):
             limits = replace(limits, message_bytes=LISTENER_BYTES)
         self._frames = websocket.FrameReader(limits)
         self._reader: ChannelReader | None = None
@@ -139,8 +139,8 @@ class EventSocket:
 
     async def _publish(self, message: websocket.WebSocketMessage) -> bytes:
         """Publish the event in a message; return the answer to its sender."""
-        if self._publisher is None:
-            raise websocket.WebSocketError(websocket.POLICY, "publishing needs the channel's publish_token")
+        if isinstance(self._publisher, str):
+            raise websocket.WebSocketError(websocket.POLICY, self._publisher)
         if isinstance(message.data, bytes):
             raise websocket.WebSocketError(websocket.UNSUPPORTED, "events are text")
         told: dict[str, object]

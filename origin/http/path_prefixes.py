@@ -90,6 +90,12 @@ def area_of(path: str) -> str:
     return first if first in AREAS else "other"
 
 
+def relay_path(path: str) -> str:
+    """Return the path of the relay that an address belongs to; empty for any other address."""
+    parts = path.split("/", 3)[:3]
+    return "/".join(parts) if area_of(path) == "relay" and len(parts) > 2 else ""
+
+
 def private_area(path: str) -> str | None:
     """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from origin.access.authentication import challenge, client_address, unauthorized
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
-from origin.access.token_middleware import base_path, token_of
+from origin.access.visible_items import visible_to
 from origin.http.client_limits import network_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.requests.moments import MomentError, read_moment
@@ -104,12 +104,11 @@ class ProgrammesEndpoint:
 
         Query parameters: ``start`` and ``end``, those of the span; ``order``, and those of `ListPage`.
         """
-        channel, guard = request.path_params["channel"], self._guard
-        base = ""
-        if guard is not None:
-            if not guard.shows(token_of(request.scope, guard.keys), f"/live/{channel}"):
-                return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
-            base = base_path(request.scope, guard.keys)
+        channel = request.path_params["channel"]
+        visible = await visible_to(request, self._guard, self._access)
+        if not visible.shows(f"/live/{channel}"):
+            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+        base = visible.base
         store = self._store(channel)
         if not store.is_loaded:
             raise RefusalError(503, "the programmes aren't read yet", {"retry-after": "1"})

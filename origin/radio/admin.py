@@ -28,7 +28,7 @@ from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import Stations
-from origin.radio.status import describe_server, describe_source
+from origin.radio.status import STYLE, describe_server, describe_source
 from origin.responses.base_url import base_url
 from origin.responses.request_body import media_type_of, receive_body
 from packager.threads import SHARED_THREADS
@@ -390,7 +390,9 @@ def _page(top: ElementTree.Element, stations: Mapping[str, _StationOnPage]) -> R
         for listener in source.iter("listener"):
             number = {"mount": mount, "id": listener.findtext("ID", "")}
             parts += [_table(listener), _form("killclient", "Disconnect the listener", number)]
-    return Response(_PAGE.format(content="\n".join(parts)), media_type="text/html", headers=_NOT_KEPT)
+    return Response(
+        _PAGE.format(style=STYLE, content="\n".join(parts)), media_type="text/html", headers=_NOT_KEPT
+    )
 
 
 def _actions(mount: str, station: _StationOnPage) -> Iterator[str]:
@@ -432,7 +434,7 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Administration of stations</title>
-<style>:root {{ color-scheme: light dark; font-family: sans-serif }} td {{ padding-right: 1em }}</style>
+<style>{style}</style>
 </head>
 <body>
 <h1>Administration of stations</h1>

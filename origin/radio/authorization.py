@@ -6,7 +6,7 @@ asked in `origin.radio.station_webhooks`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from starlette.requests import Request
@@ -76,16 +76,23 @@ class StationAuthorization:
         Args:
             request: with a password in its query or as Bearer, or a query signed for a station.
         """
-        if (guard := self._guard) is not None:
+        mounts, guard, token = tuple(mounts), self._guard, None
+        shown = mounts
+        if guard is not None:
             token = token_of(request.scope, guard.keys)
-            mounts = (mount for mount in mounts if guard.shows(token, f"/radio/{mount.name}"))
-        mounts = tuple(mounts)
-        secrets = {_listening(mount): mount.name for mount in mounts if is_protected(mount)}
-        free = frozenset(mount.name for mount in mounts if not is_protected(mount))
-        if not secrets:
+            shown = tuple(mount for mount in mounts if guard.shows(token, f"/radio/{mount.name}"))
+        secrets = {_listening(mount): mount.name for mount in shown if is_protected(mount)}
+        free = frozenset(mount.name for mount in shown if not is_protected(mount))
+        if not secrets and (token is not None or len(shown) == len(mounts)):
             return free
         fitting = await self._authenticator.fitting(request, self.admin.secret, *secrets, with_basic=False)
-        return free | {name for secret, name in secrets.items() if {secret, self.admin.secret} & fitting}
+        if self.admin.secret in fitting:
+            return frozenset(mount.name for mount in mounts)
+        return free | {name for secret, name in secrets.items() if secret in fitting}
+
+    def listeners_secrets(self, mounts: Iterable[NamedStation]) -> Iterator[Secret]:
+        """Yield the passwords of stations' listeners."""
+        return (_listening(mount) for mount in mounts if is_protected(mount))
 
     async def may_send(self, request: Request, station: str, password: str) -> bool:
         """Return whether a request has the password of the station's source client, or a token for it."""

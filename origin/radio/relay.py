@@ -136,7 +136,8 @@ class Relay:
                         log.info("relay plays", mount=self.options.name, type=block.media_type)
                         self.available, self.trouble = True, ""
                         self._count.succeeded()
-                    self.media_type, self._bitrate = block.media_type, reader.bitrate or self._bitrate
+                    self.media_type = block.media_type
+                    self._bitrate = reader.bitrate or self._bitrate or reader.average_bitrate
                     await throttle.wait(block)
                     yield block
 

@@ -348,7 +348,8 @@ def _status_routes(stations: Stations, authorization: StationAuthorization) -> l
 
     async def accessible(request: Request) -> dict[str, Mount]:
         names = await authorization.accessible_stations(request, stations.mounts.values())
-        return {name: mount for name, mount in stations.mounts.items() if name in names}
+        shown = ((name, mount) for name, mount in stations.mounts.items() if name in names)
+        return {name: mount for name, mount in shown if not mount.options.is_hidden}
 
     async def show_status(request: Request) -> Response:
         mounts = await accessible(request)

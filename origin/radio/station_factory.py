@@ -224,6 +224,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
         genre=options.genre or "",
         url=page_of(options),
         public=options.public,
+        is_hidden=options.hidden,
         max_listeners=options.max_listeners or config.limits.listeners,
         listener_seconds=seconds(options.max_listener_duration),
         hold_seconds=config.limits.hold_seconds,

@@ -17,6 +17,7 @@ from starlette.requests import Request
 
 from origin.access.authentication import WebhookDeniedError, basic_credentials, client_address
 from origin.access.limits import WebhookLimits
+from origin.config.options import Config
 from origin.radio.mounts.icy_headers import one_line
 from origin.radio.source_clients import agent_of
 from origin.responses.refusal import RefusalError
@@ -24,7 +25,6 @@ from origin.responses.request_body import while_connected
 
 if TYPE_CHECKING:
     from origin.access.webhook import Webhook
-    from origin.config.options import RadioOptions
     from origin.radio.mounts.limits import RadioLimits
 
 log = structlog.get_logger()
@@ -168,16 +168,21 @@ class StationWebhooks:
             await _ask(webhook, _asked("publish", station, request), "source_webhook")
 
 
-def make_webhooks(stations: tuple[RadioOptions, ...], limits: RadioLimits) -> StationWebhooks:
+def make_webhooks(config: Config, limits: RadioLimits) -> StationWebhooks:
     """Make the webhooks that are configured; the first time it takes a moment."""
+    stations = config.radio
     keys = ("listener_webhook", "source_webhook", "listener_add", "listener_remove")
     if not any(getattr(one, key) for one in stations for key in keys):
         return StationWebhooks()
     from origin.access.webhook import Webhook
+    from origin.tls.client_trust import reached
+
+    def webhook(configured: str) -> Webhook:
+        url, trust = reached(config, configured)
+        return Webhook(url, limits.webhook, trust)
 
     listeners, sources, added, removed = (
-        {one.name: Webhook(url, limits.webhook) for one in stations if (url := getattr(one, key))}
-        for key in keys
+        {one.name: webhook(url) for one in stations if (url := getattr(one, key))} for key in keys
     )
     protected = frozenset(one.name for one in stations if one.listener_password)
     return StationWebhooks(listeners, sources, protected, UrlAuthentication(added, removed, limits.webhook))

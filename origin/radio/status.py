@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from html import escape
+from urllib.parse import urlsplit
 
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
@@ -85,7 +86,7 @@ def describe_source(mount: Mount, url: str) -> dict[str, object]:
 def status_page(mounts: Mapping[str, Mount]) -> str:
     """Write ``/status.xsl``: the stations on air as HTML, in the words of Icecast's page."""
     stations = [_as_table(mount) for mount in mounts.values() if mount.state == "live"]
-    return _PAGE.format(stations="\n".join(stations) or "<p>No station is on air.</p>")
+    return _PAGE.format(style=STYLE, stations="\n".join(stations) or "<p>No station is on air.</p>")
 
 
 def _as_table(mount: Mount) -> str:
@@ -113,13 +114,17 @@ def _as_table(mount: Mount) -> str:
     return f'<h3 class="mount">Mount Point {address}</h3>\n<p>{links}</p>\n<table>\n{cells}</table>'
 
 
+STYLE = """:root { color-scheme: light dark; font-family: sans-serif } body { overflow-wrap: anywhere }
+td { padding-right: 1em; vertical-align: top } input, select, button { max-width: 100%; font: inherit }"""
+"""The style of the pages about stations, whose names and titles may be longer than a telephone is wide."""
+
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Stations</title>
-<style>:root {{ color-scheme: light dark; font-family: sans-serif }} td {{ padding-right: 1em }}</style>
+<style>{style}</style>
 </head>
 <body>
 <h1>Stations</h1>
@@ -130,7 +135,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 def _describe_host(base: str) -> dict[str, str]:
-    host = base.partition("://")[2]
+    host = urlsplit(base).netloc
     return {
         "admin": "",
         "host": host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from starlette.datastructures import Headers as RequestHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,17 +15,18 @@ from origin.answers.asgi import ZERO_COPY
 from origin.answers.pieces import TruncatedFileError
 from origin.http.answer import Headers
 from origin.http.channel_patterns import template_of
-from origin.http.path_prefixes import area_of, has_controls, port_of, private_area
+from origin.http.path_prefixes import area_of, has_controls, port_of, private_area, relay_path
 from origin.http1.access_log import TOKEN_LABEL, AccessLog, RequestCounters, log
 from origin.http1.body_writer import Stream, at_end
 from origin.responses.refusal import plain_refusal
 
-SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
+SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "relay", "api"})
 """Areas with CORS header fields; lists only if one origin is configured by name."""
 
 EXPOSED = (
     b"Accept-Ranges, Content-Encoding, Content-Length, Content-Range, Date, ETag, Last-Modified, "
-    b"X-Available-From, icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
+    b"Location, Retry-After, X-Available-From, X-Read-Token, "
+    b"icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
 )
 ALLOWED = (
     "Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, "
@@ -41,6 +43,9 @@ PREFLIGHT = Response(
     },
 )
 """The response to a CORS preflight, which browsers may keep for a day."""
+
+MOST_NAMED = 2048
+"""Most characters of the names of fields that a page asks for."""
 
 SERVER_OPTIONS = Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, OPTIONS"})
 """The response to `OPTIONS *` (RFC 9110 §9.3.7), with which libshout asks for TLS; any 2xx means none."""
@@ -114,7 +119,7 @@ class CommonHeaders:
         allow_origin: str,
         log_requests: bool,
         loopback_ports: frozenset[int] = frozenset(),
-        own_origins: Mapping[str, str] | None = None,
+        own_origins: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._app = app
         self._access_log = AccessLog(traffic, log_requests=log_requests)
@@ -122,7 +127,9 @@ class CommonHeaders:
         self._cross_origin_lists = [] if allow_origin == "*" else self._cross_origin
         self._loopback_ports = loopback_ports
         own = {} if own_origins is None else own_origins
-        self._own = {path: cross_origin_headers(origin) for path, origin in own.items()}
+        self._own = {
+            path: {one: cross_origin_headers(one) for one in origins} for path, origins in own.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -191,8 +198,12 @@ class CommonHeaders:
             return []
         if area != "api" or private_area(scope["path"]) is None:
             path = scope["path"]
-            own = self._own.get(path) if path in self._own else self._own.get(template_of(path))
-            return self._cross_origin if own is None else own
+            own = self._own.get(relay_path(path) or path) or self._own.get(template_of(path))
+            if not own:
+                return [] if area == "relay" else self._cross_origin
+            # Browsers refuse the first one to pages of others.
+            page = RequestHeaders(scope=scope).get("origin", "")
+            return own.get(page) or next(iter(own.values()))
         return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
 
     def _app_for(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:
@@ -202,8 +213,20 @@ class CommonHeaders:
         if scope["method"] != "OPTIONS":
             return self._app
         if shared and _has(scope["headers"], b"access-control-request-method"):
-            return PREFLIGHT
+            return _relay_preflight(scope) if relay_path(scope["path"]) else PREFLIGHT
         return SERVER_OPTIONS if scope["path"] == "*" else self._app
+
+
+def _relay_preflight(scope: Scope) -> Response:
+    """Return the response to a preflight for a relay, whose clients have fields like ``X-Stainless-OS``."""
+    named = RequestHeaders(scope=scope).get("access-control-request-headers", "")
+    fits = len(named) <= MOST_NAMED and named.isascii() and named.isprintable()
+    headers = {
+        "access-control-allow-methods": "GET, POST, DELETE",
+        "access-control-allow-headers": named if fits and named else ALLOWED,
+        "access-control-max-age": "600",
+    }
+    return Response(status_code=204, headers=headers)
 
 
 def body_bytes(scope: Scope, message: Message) -> int:

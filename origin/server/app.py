@@ -211,6 +211,7 @@ def _routes(
             thumbnails=library.thumbnails is not None,
             searches=client_limits.library_views,
             guard=guard,
+            access=access,
             folder=library.storage.folder if isinstance(library.storage, Library) else None,
         ),
         *embed.routes(player, config.server.allow_embed),

@@ -24,11 +24,14 @@ from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import lan_address, logging_setup
 from origin.config.kept_secrets import (
     ACCESS_KEY,
+    ADMIN_TOKEN,
     MadeSecret,
+    StartSecrets,
     event_channel_of,
     live_channel_of,
     relay_of,
     station_of,
+    with_admin_token,
     with_secrets,
 )
 from origin.config.options import Config, event_channels, redactor_of, seconds
@@ -64,6 +67,7 @@ from origin.server.services.config_reload import ConfigReload
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
 from origin.server.services.demo_programmes import CHANNEL as DEMO
 from origin.server.services.demo_programmes import DemoProgrammes
+from origin.server.services.event_services import own_origins
 from origin.server.services.grpc_services import make_grpc_server, require_grpc
 from origin.server.services.library_services import check_library, encoder_of, library_of
 from origin.server.services.limits import Limits
@@ -209,12 +213,14 @@ async def _make_ready(
     config = _fit_descriptors(config, rlimits.raise_limit())
     config, tools = await _prepare(config, finding_tools, demo=demo, own_library=start.own_library)
     needs_library = start.own_library or not (
-        config.live or config.radio or config.events or config.cluster.url
+        config.live or config.radio or config.events or config.relay or config.cluster.url
     )
     # Before anything is written: a start that fails leaves nothing behind.
     await SHARED_THREADS.run(check_library, library_of(config, start.files, limits), needed=needs_library)
     lock = await SHARED_THREADS.run(_lock, config, LOCK_LOOK_SECONDS, patient=bool(bound.inherited))
     secrets = await SHARED_THREADS.run(with_secrets, config, start.demo_secrets)
+    if config.cluster.url and not config.server.admin_token and secrets.config.server.admin_token:
+        secrets = await _with_clusters_token(secrets)
     config = secrets.config
     # The log's redaction must know the generated secrets, too.
     await SHARED_THREADS.run(
@@ -333,6 +339,21 @@ def _listeners(
     ]
 
 
+async def _with_clusters_token(secrets: StartSecrets) -> StartSecrets:
+    """Share the administrator's token that a node has made with the cluster, or use the cluster's."""
+    from packager.cluster.connection import RedisUnavailableError
+    from packager.cluster.shared_secret import shared_secret
+
+    config = secrets.config
+    try:
+        token = await shared_secret(config.cluster.url, ADMIN_TOKEN, config.server.admin_token or "")
+    except RedisUnavailableError as error:
+        advice = "set server.admin_token, the same on all nodes"
+        log.warning("the cluster's admin token isn't known", reason=str(error), advice=advice)
+        return secrets
+    return await SHARED_THREADS.run(with_admin_token, secrets, token)
+
+
 def _access_options(
     config: Config, sockets: Sequence[socket.socket], admin: AdminToken | None = None
 ) -> AccessOptions:
@@ -344,6 +365,7 @@ def _access_options(
         server.admin_port,
         frozenset(name.lower() for name in server.names),
         loopback_ports([one.getsockname()[:2] for one in sockets]),
+        own_origins(config),
     )
     reached = any(one.getsockname()[1] not in options.loopback_ports for one in sockets)
     areas = sorted({"api", "health", "metrics"} - options.protected)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import re
 from collections.abc import Mapping
 
@@ -111,10 +110,10 @@ class AnswerEndpoint:
         # Whether there is an answer is nothing for strangers either.
         if len(candidates) == 1:
             until = await self._authorization.reads_until(request, candidates[0].name)
-        if not until and await self._authorization.may_publish(request, relay.name):
-            until = math.inf
+        if not until and (caller := await self._authorization.caller(request, relay.name)) is not None:
+            until = caller.until
         if not until:
-            raise refused_key(request)
+            raise refused_key(request, relay)
         found = only_one(candidates or await self._found(answers, request))
         if found is None:
             raise RefusalError(404, EXPIRED)

@@ -114,6 +114,7 @@ class Completion:
         kept: the answer's channel as one that is kept; None where it isn't.
 
     Attributes:
+        user: the name of the token that was presented; empty for another key.
         callers: how many callers wait for the answer, or get the stream as theirs.
         begun: completes when the answer has begun or failed.
         error: why there is no answer, or no more of it; None without an error.
@@ -132,6 +133,7 @@ class Completion:
         kept: AnswerChannel | None = None,
     ) -> None:
         self._request = request
+        self.user = request.user
         self.answer = answer
         self.audience = audience
         self._context = context
@@ -364,6 +366,7 @@ class Completion:
         log.info(
             "an answer has ended",
             relay=self._context.relay,
+            user=self.user or None,
             api=self._dialect.name,
             model=shown_model(self._request.model),
             upstream=times.server or None,

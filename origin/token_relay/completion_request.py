@@ -80,6 +80,7 @@ class UpstreamRequest:
         fields: of the caller's request, those that go on.
         on_asked: called with the host of each server that is asked.
         key: the caller's own, in place of the configured one; empty for none.
+        user: the name of the token that was presented; empty for another key.
     """
 
     body: bytes
@@ -88,6 +89,7 @@ class UpstreamRequest:
     fields: tuple[tuple[str, str], ...] = ()
     on_asked: Callable[[str], None] | None = None
     key: str = field(default="", repr=False)
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class CompletionRequest:
         model: that the upstream server is asked for; empty without one.
         is_awaited: whether the caller gets the answer, and not only the beginning of a response.
         key: the caller's own for the upstream server; empty for none.
+        user: the name of the token that was presented; empty for another key.
     """
 
     body: bytes
@@ -114,12 +117,13 @@ class CompletionRequest:
     is_awaited: bool = True
     model: str = ""
     key: str = field(default="", repr=False)
+    user: str = ""
 
     @property
     def upstream(self) -> UpstreamRequest:
         """The request as it is sent."""
         path = CHAT.path if self.dialect is None else self.dialect.path
-        return UpstreamRequest(self.body, path=path, fields=self.fields, key=self.key)
+        return UpstreamRequest(self.body, path=path, fields=self.fields, key=self.key, user=self.user)
 
 
 def forwarded_fields(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -44,6 +44,7 @@ class TokenRelayOptions:
         publishes: whether chat completions are published on the channel.
         models: names of models at the upstream server, by those that callers use.
         passes_key: whether a caller's own key goes to the upstream server.
+        requests_per_user: most requests with tokens of one user that run at once; None: any number.
     """
 
     share: bool = False
@@ -52,6 +53,7 @@ class TokenRelayOptions:
     publishes: bool = True
     models: Mapping[str, str] = field(default_factory=dict)
     passes_key: bool = False
+    requests_per_user: int | None = None
     limits: TokenRelayLimits
 
 
@@ -82,7 +84,8 @@ class TokenRelay:
         self._answer_options = answer_options(channel.limits, options.limits)
         self._tasks: asyncio.TaskGroup | None = None
         self._running: dict[Completion, tuple[object, ...]] = {}
-        self._passed = 0
+        # The users of requests that are passed on; empty ones for callers without a token.
+        self._passed: list[str] = []
         self._is_looking = False
         self.counters = RelayCounters()
 
@@ -113,12 +116,12 @@ class TokenRelay:
     @property
     def running(self) -> int:
         """Requests that are under way."""
-        return len(self._running) + self._passed
+        return len(self._running) + len(self._passed)
 
     @property
     def readers(self) -> int:
         """Callers of all requests, who aren't readers of the event channel."""
-        return sum(completion.callers for completion in self._running) + self._passed
+        return sum(completion.callers for completion in self._running) + len(self._passed)
 
     def ask(self, request: CompletionRequest, caller: str, *, is_kept: bool = False) -> Completion:
         """Ask the upstream server, or share a request that is under way.
@@ -146,7 +149,7 @@ class TokenRelay:
                     return running
         if self._tasks is None:
             raise RefusalError(503, "the server starts or ends", headers)
-        self._require_room()
+        self._require_room(request.user)
         completion = self._begin(request, dialect, is_kept=is_kept)
         completion.kept |= self._options.keep
         self._running[completion] = key
@@ -210,8 +213,8 @@ class TokenRelay:
             raise RefusalError(501, self._not_kept)
         return self.answers
 
-    def _require_room(self) -> None:
-        """Refuse a request beyond those that may run at once.
+    def _require_room(self, user: str) -> None:
+        """Refuse a request beyond those that may run at once, of all callers or of a user.
 
         Raises:
             RefusalError: there is no room.
@@ -222,6 +225,12 @@ class TokenRelay:
         if self.running >= self.limits.requests:
             self.counters.refused += 1
             raise RefusalError(429, f"{self.limits.requests} requests are under way", headers)
+        most = self._options.requests_per_user
+        if not user or most is None:
+            return
+        if sum(one.user == user for one in self._running) + self._passed.count(user) >= most:
+            self.counters.refused += 1
+            raise RefusalError(429, f"{most} requests of this token's user are under way", headers)
 
     async def pass_on(self, asked: UpstreamRequest) -> list[bytes]:
         """Request what isn't for the channel's readers, such as the list of models; return its JSON.
@@ -231,8 +240,8 @@ class TokenRelay:
             CompletionError: the upstream server has no such answer.
         """
         self._require_base()
-        self._require_room()
-        self._passed += 1
+        self._require_room(asked.user)
+        self._passed.append(asked.user)
         self.counters.requests += 1
         try:
             return await self._upstream.whole(asked)
@@ -240,7 +249,7 @@ class TokenRelay:
             self.counters.failed += 1
             raise
         finally:
-            self._passed -= 1
+            self._passed.remove(asked.user)
 
     def _require_base(self) -> None:
         """Refuse what the upstream server may have at another address than the configured one.
@@ -386,6 +395,7 @@ class RelayMaker:
             keep_for=seconds(one.relay_keep_for),
             publishes=False,
             passes_key=one.relay_pass_key,
+            requests_per_user=one.requests_per_user,
             models=one.models,
             limits=self.limits,
         )

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from origin.access.authentication import CHALLENGE, unauthorized
-from origin.events.authorization import EventAuthorization
+from origin.events.authorization import Caller, EventAuthorization
 from origin.responses.refusal import RefusalError
 from origin.token_relay.dialects import CHAT, Dialect
 from origin.token_relay.errors import CompletionError
@@ -21,7 +21,7 @@ NO_STORE = {"cache-control": "no-store"}
 KEY_CHARACTERS = 2048
 """Longest key of a caller's own."""
 
-NEEDED = "the channel's publish_token or server.admin_token is needed"
+NEEDED = "or server.admin_token is needed"
 
 
 def relay_named(relays: Mapping[str, TokenRelay], request: Request) -> TokenRelay:
@@ -36,24 +36,25 @@ def relay_named(relays: Mapping[str, TokenRelay], request: Request) -> TokenRela
     return relay
 
 
-def refused_key(request: Request) -> RefusalError:
+def refused_key(request: Request, relay: TokenRelay) -> RefusalError:
     """Return the refusal of a request without the right key."""
-    told = unauthorized(NEEDED).to(request)
+    key = "the channel's publish_token" if relay.publishes else "the relay's token"
+    told = unauthorized(f"{key} {NEEDED}").to(request)
     return RefusalError(401, bytes(told.body).decode().strip(), {"www-authenticate": CHALLENGE})
 
 
 async def found_relay(
     relays: Mapping[str, TokenRelay], authorization: EventAuthorization, request: Request
-) -> tuple[TokenRelay, str]:
-    """Return a relay, and with whose key a request may ask it.
+) -> tuple[TokenRelay, Caller]:
+    """Return a relay and its caller.
 
     Raises:
         RefusalError: there is no such relay, or the request has no key of it.
     """
     relay = relay_named(relays, request)
-    caller = await authorization.publisher(request, relay.name)
-    if not caller:
-        raise refused_key(request)
+    caller = await authorization.caller(request, relay.name)
+    if caller is None:
+        raise refused_key(request, relay)
     return relay, caller
 
 

@@ -89,11 +89,12 @@ class RelayEndpoint:
         try:
             relay, caller = await found_relay(self._relays, self._authorization, request)
             asked = await self._read(request, relay)
-            asked = replace(asked, key=own_key(relay, self._authorization, request))
+            key = own_key(relay, self._authorization, request)
+            asked = replace(asked, key=key, user=caller.user)
             if not self._is_drop_in:
                 if not relay.publishes:
                     relay.kept_answers.check()
-                completion = relay.ask(asked, caller, is_kept=not relay.publishes)
+                completion = relay.ask(asked, caller.key, is_kept=not relay.publishes)
                 await completion.settle()
                 completion.is_told = bool(completion.headers)
                 await accepted(relay, completion)(scope, receive, send)
@@ -103,7 +104,7 @@ class RelayEndpoint:
                     whole = await while_connected(request, relay.pass_on(asked.upstream))
                     await _WholeAnswer(whole)(scope, receive, send)
                     return
-                completion = relay.ask(asked, caller, is_kept=True)
+                completion = relay.ask(asked, caller.key, is_kept=True)
                 with completion.awaited():
                     await self._answer(relay, asked, completion, request, send)
         except CompletionError as error:
@@ -226,9 +227,10 @@ class PassingEndpoint:
         """Answer one request."""
         request = Request(with_bearer(scope), receive)
         try:
-            relay, _ = await found_relay(self._relays, self._authorization, request)
+            relay, caller = await found_relay(self._relays, self._authorization, request)
             asked = await self._read(request, relay)
-            asked = replace(asked, key=own_key(relay, self._authorization, request))
+            key = own_key(relay, self._authorization, request)
+            asked = replace(asked, key=key, user=caller.user)
             with self._admission.held(relay.channel, request):
                 whole = await while_connected(request, relay.pass_on(asked))
             answer: Response = _WholeAnswer(whole)

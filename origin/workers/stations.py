@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Scope
 
 from origin.access.authentication import Authenticator
 from origin.config.options import Config, RadioOptions
-from origin.config.stations import needs_permission
+from origin.config.stations import asks_listeners
 from origin.http.client_limits import ClientLimits
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
@@ -46,7 +46,7 @@ class WorkerStations:
 
     def _is_answered_here(self, station: RadioOptions) -> bool:
         # One process writes the access log of the stations, and reports listeners to webhooks.
-        asks = needs_permission(station) or station.listener_remove
+        asks = asks_listeners(station) or station.listener_remove or station.access == "signed"
         return not (asks or station.on_demand or self._config.log.access)
 
     def follow(self, name: str) -> FollowedMountLog:

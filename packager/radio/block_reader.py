@@ -33,6 +33,11 @@ class AudioBlockReader(ABC):
         self.frames = 0
 
     @property
+    def average_bitrate(self) -> int:
+        """In kbit/s, of all blocks so far; 0 where `bitrate` says it."""
+        return 0
+
+    @property
     @abstractmethod
     def bitrate(self) -> int:
         """In kbit/s, 0 if unknown."""

@@ -34,11 +34,18 @@ class MpegBlockReader(AudioBlockReader):
         self._header: FrameHeader | None = None
         self._data: list[bytes] = []
         self._duration = 0
+        # Of all blocks: frames of AAC have no bitrate.
+        self._bytes, self._seconds = 0, 0.0
 
     @property
     def bitrate(self) -> int:
         """In kbit/s, of the newest frame that has one; 0 if none does."""
         return self._bitrate
+
+    @property
+    def average_bitrate(self) -> int:
+        """In kbit/s, of all blocks so far; 0 before the first."""
+        return round(8 * self._bytes / self._seconds / 1000) if self._seconds else 0
 
     def retitle(self, title: str) -> list[AudioBlock]:
         """Begin a new block with this title; return the block of whole frames before it."""
@@ -73,6 +80,8 @@ class MpegBlockReader(AudioBlockReader):
         cuts = beginnings(self._data)
         data, duration = b"".join(self._data), self._duration
         self._data, self._duration = [], 0
+        self._bytes += len(data)
+        self._seconds += duration / self._header.sample_rate
         media_type = MEDIA_TYPES[self._header.codec]
         return [AudioBlock(data, duration, self._header.sample_rate, self.title, cuts, media_type)]
 

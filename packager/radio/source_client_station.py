@@ -38,7 +38,8 @@ class SourceClientStation:
     def __init__(
         self, bitrate: int, media_type: str = "audio/mpeg", limits: LiveSourceLimits | None = None
     ) -> None:
-        self._told = bitrate
+        self._configured = bitrate
+        self._told = 0
         self._limits = limits = limits or LiveSourceLimits()
         self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(QUEUE_BLOCKS)
         self._session: SourceClientSession | None = None
@@ -48,8 +49,11 @@ class SourceClientStation:
 
     @property
     def bitrate(self) -> int:
-        """In kbit/s."""
-        return (self._session.reader.bitrate if self._session else 0) or self._told
+        """In kbit/s: of the frames, or as the source declares, or the average; else as configured."""
+        if self._session is None:
+            return self._configured
+        reader = self._session.reader
+        return reader.bitrate or self._told or reader.average_bitrate or self._configured
 
     @property
     def is_idle(self) -> bool:
@@ -93,7 +97,7 @@ class SourceClientStation:
         """
         if self._session is not None:
             raise InUseError
-        self.media_type, self._told = media_type, bitrate or self._told
+        self.media_type, self._told = media_type, bitrate
         self.station_info = station_info
         self._session = SourceClientSession(self, media_type, self._limits)
         self._changed.set()

@@ -1,6 +1,6 @@
 // The events view: the channels, and what comes on the one that is open: messages, texts, and their timing.
 
-import { byId, count, el, encodePath, getAll, getList, hasLists, isOwner, itemAddress, say, sayEmpty, syncRows } from "../dom.js";
+import { byId, count, el, encodePath, getAll, getList, hasLists, isOwner, itemAddress, makesChannels, say, sayEmpty, syncRows } from "../dom.js";
 import { Conversation } from "./conversation.js";
 import { EventStream } from "./eventstream.js";
 import { FrameQueue } from "./renderqueue.js";
@@ -14,6 +14,7 @@ const MOST_MESSAGES = 100;
 const MOST_SHOWN_CHARACTERS = 2000;
 
 const EMPTY = "No event channel is configured. Add an [[events]] section to headwater.toml, or start with --demo.";
+const AT_RUN_TIME = "Event channels are made at run time here, by POST /events or their first event; lists don't name them.";
 const NO_CHANNELS = "There is no event channel here at the moment.";
 
 const STATES = {
@@ -103,7 +104,7 @@ export class EventsView {
 
   update(items) {
     this.#items = items;
-    sayEmpty(this.#empty, items, EMPTY, NO_CHANNELS);
+    sayEmpty(this.#empty, items, "events", makesChannels() ? AT_RUN_TIME : EMPTY, NO_CHANNELS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
     syncRows(this.#relayList, this.#relayRows, this.#relays, (item) => item.name, makeRelayRow);
     this.#relayPart.hidden = this.#relayRows.size === 0;

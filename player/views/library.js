@@ -5,7 +5,7 @@ import { codecNames, isSmooth, judge, tracksOf } from "../engines/capabilities.j
 import { ContinueWatching } from "./continuewatching.js";
 import { NextItem } from "../controls/nextitem.js";
 import { joinPlayback } from "../controls/mediasession.js";
-import { byId, bytes, clock, count, el, encodePath, getList, getPage, hasLists, isOwner, itemAddress, say } from "../dom.js";
+import { byId, bytes, clock, count, el, encodePath, getList, getPage, hasLists, itemAddress, say, sayEmpty } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { tried } from "../engines/pcmtrial.js";
 import { keep, recall } from "../storage.js";
@@ -133,11 +133,12 @@ export class LibraryView {
     this.#list.show(loaded);
     const { total } = this.#list;
     say(this.#number, count(total.toLocaleString(), "item", "items"));
-    this.#empty.hidden = total > 0;
+    sayEmpty(this.#empty, { length: total }, "library", EMPTY, "There is nothing in the library at the moment.");
     this.#everywhere.hidden = total > 0 || !this.#search || !this.#folder;
-    say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.`
-      : this.#folder ? "There is nothing in this folder."
-        : isOwner() ? EMPTY : "There is nothing in the library at the moment.");
+    if (this.#search || this.#folder) {
+      this.#empty.hidden = total > 0;
+      say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.` : "There is nothing in this folder.");
+    }
     this.#showFolder();
     this.#crumbs.hidden = this.#tools.hidden = this.#number.hidden = !hasLists();
     if (!loaded.anew) return;

@@ -92,7 +92,7 @@ export class LiveView {
     // The next event of a channel that had nothing to play.
     const begun = this.#awaited && items.find((item) => item.name === this.#awaited.name && item.hls);
     if (begun) this.enter(begun.name, this.#awaited.options);
-    sayEmpty(this.#empty, items, EMPTY, NO_CHANNELS);
+    sayEmpty(this.#empty, items, "live", EMPTY, NO_CHANNELS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
     this.#recordings.update(items);
     const current = this.#current;

@@ -1,4 +1,4 @@
-// The programmes of a channel that are on or have been on: a list with times and titles, each from its beginning.
+// The programmes of a channel: those that are on or have been on, each from its beginning, and those that come.
 
 import { el, encodePath, getList, hasLists, say, syncRows } from "../dom.js";
 
@@ -7,6 +7,9 @@ const EVERY_MS = 15_000;
 
 /** What is asked for: the newest programmes of the last days, up to now. */
 const SPAN = "start=now-7d&end=now&order=desc&limit=200";
+
+/** The programme that is on, and the next ones. */
+const NEXT = "start=now&limit=50";
 
 const MARK = "/programme:";
 
@@ -29,6 +32,19 @@ function describeTimes({ start, end }) {
   return `${isToday ? "" : `${day(start)}, `}${time(start)} – ${time(end)}`;
 }
 
+/** A row of a programme that hasn't begun, which can't be played. */
+function makeNextRow() {
+  const name = el("span", { class: "name" });
+  const facts = el("span", { class: "quiet" });
+  return {
+    node: el("li", { class: "row" }, name, facts),
+    update(now) {
+      say(name, titleOf(now));
+      say(facts, describeTimes(now));
+    },
+  };
+}
+
 const titleOf = (programme) => programme.title || `Programme at ${time(programme.start)}`;
 
 export class Programmes {
@@ -40,7 +56,11 @@ export class Programmes {
   #loading = Promise.resolve();
   #rows = new Map();
   #list = el("ul", { class: "rows" });
-  node = el("div", { class: "programmes", hidden: true }, el("h2", {}, "Programmes"), this.#list);
+  #past = el("div", { class: "programmes", hidden: true }, el("h2", {}, "Programmes"), this.#list);
+  #nextRows = new Map();
+  #nextList = el("ul", { class: "rows" });
+  #next = el("div", { class: "coming", hidden: true }, el("h2", {}, "Coming up"), this.#nextList);
+  node = el("div", {}, this.#past, this.#next);
 
   /** @param section of the page, in which they play */
   constructor(section) {
@@ -58,7 +78,7 @@ export class Programmes {
     const isOther = name !== this.#channel;
     if (isOther) {
       [this.#channel, this.#items] = [name, []];
-      this.#show();
+      this.#show([]);
     }
     if (name && (isOther || performance.now() >= this.#asked)) this.#loading = this.#load(name);
     return this.#loading;
@@ -67,11 +87,12 @@ export class Programmes {
   async #load(name) {
     this.#asked = performance.now() + EVERY_MS;
     // A server without programmes of this channel, or that doesn't list them for everybody, has none here.
-    const address = `/api/live/${encodePath(name)}/programmes?${SPAN}`;
-    const items = hasLists() ? await getList(address).catch(() => []) : [];
+    const address = `/api/live/${encodePath(name)}/programmes`;
+    const lists = hasLists() ? [SPAN, NEXT].map((query) => getList(`${address}?${query}`).catch(() => [])) : [];
+    const [items = [], next = []] = await Promise.all(lists);
     if (name !== this.#channel) return;
     this.#items = items.filter((one) => one.hls);
-    this.#show();
+    this.#show(next.filter((one) => one.state === "coming"));
   }
 
   /** What the address of a programme plays: {key, title, facts, hls, dash}; what isn't listed plays all the same. */
@@ -89,8 +110,10 @@ export class Programmes {
     this.#marked = key;
   }
 
-  #show() {
-    this.node.hidden = this.#items.length === 0;
+  #show(next) {
+    this.#past.hidden = this.#items.length === 0;
+    this.#next.hidden = next.length === 0;
+    syncRows(this.#nextList, this.#nextRows, next, (one) => one.id, makeNextRow);
     syncRows(this.#list, this.#rows, this.#items, (one) => keyOf(this.#channel, one.id), (one) => this.#makeRow(one));
     this.mark(this.#marked);
   }

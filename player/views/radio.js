@@ -97,7 +97,7 @@ export class RadioView {
       this.#progress.expect(BACK_STUCK_MS);
       this.#retry.now();
     }
-    sayEmpty(this.#empty, items, EMPTY, NO_STATIONS);
+    sayEmpty(this.#empty, items, "radio", EMPTY, NO_STATIONS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));
     this.#recordings.update(items);
     this.#show();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from origin.access.address_tokens import ADDRESS, CLIP_PARAMETERS, NETWORK, TOKEN
-from origin.access.token_middleware import PARAMETER
+from origin.access.request_tokens import COOKIE, PARAMETER
 from origin.http.path_prefixes import ADMIN, TOKEN_PREFIX, TOKEN_SEGMENT
 
 KEPT_AREAS = "(media|vod|live)"
@@ -30,6 +30,9 @@ RULES = {
         *NO_TOKEN,
         rf'"~*{UNUSUAL}" "";',
         rf'"~^{TOKEN_PREFIX}{TOKEN_SEGMENT}(?<rest>/{KEPT_AREAS}/.+)$" $rest;',
+        f'"~[?&]{PARAMETER}" "";',
+        rf'"~^/{KEPT_AREAS}/.+" $usual;',
+        f'map "$http_authorization$cookie_{COOKIE}" $presented {{ default 1; "" ""; }}',
         f"location ~ ^{TOKEN_PREFIX}{TOKEN_SEGMENT}/media/ {{",
     ),
     "haproxy/haproxy.cfg": (

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, HttpCredentials, ViewportSize
 
 from tests.clients.programs import environment
 from tests.conftest import start_server
-from tests.e2e.conftest import PATIENCE_SECONDS
+from tests.e2e.conftest import PATIENCE_SECONDS, PHONE
+from tests.e2e.station_tones import tone
 from tests.keys import ADMIN_TOKEN
 from tests.waiting import until
 
@@ -102,4 +103,30 @@ async def test_a_station_is_listed_once_and_administered_by_its_forms(
             if one.returncode is None:
                 one.terminate()
                 await one.wait()
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/status.xsl", "/admin/listmounts.xsl"])
+async def test_the_pages_of_stations_fit_on_a_phone(browser: Browser, tmp_path: Path, path: str) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "one.mp3").write_bytes(tone(440, 6, title="Donaudampfschifffahrtsgesellschaft" * 3))
+    name = f"{'a-station-whose-name-is-long' * 2}.mp3"
+    config = f'[[radio]]\nname = "{name}"\nfolder = "music"\nbitrate = 64\naliases = ["/{"an-alias" * 6}"]\n'
+    (tmp_path / "headwater.toml").write_text(f'[server]\nport = 0\nadmin_token = "{ADMIN_TOKEN}"\n{config}')
+    server = await asyncio.to_thread(start_server, cwd=tmp_path)
+    phone = ViewportSize(width=PHONE["width"], height=PHONE["height"])
+    credentials = HttpCredentials(username="admin", password=ADMIN_TOKEN)
+    context = await browser.new_context(http_credentials=credentials, viewport=phone)
+    try:
+        page = await context.new_page()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "Donaudampf" not in httpx.get(f"{server.url}/status.xsl", timeout=PATIENCE_SECONDS).text:
+                await asyncio.sleep(0.1)
+        await page.goto(server.url + path)
+        assert name in await page.inner_text("body")
+        # At 390 pixels nothing leads beyond the edge.
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await page.evaluate("innerWidth") == PHONE["width"]
+    finally:
+        await context.close()
         await asyncio.to_thread(server.stop)

@@ -51,6 +51,9 @@ async def test_a_programme_that_runs_is_watched_from_its_beginning(
     await tab.until(f"{TITLES}.length === 2")
     titles = await tab.value(TITLES)
     assert set(titles) == {"<b>Morning</b> & more", "The final, with a title of more than one line"}
+    coming = tab.page.locator(".coming .row")
+    assert await coming.count() == 1
+    assert "Later" in await coming.inner_text()
     await tab.page.locator(".programmes a.row", has_text="The final").click()
     await tab.until("headwater.hls?.levels[0]?.details?.type === 'EVENT'")
     await tab.playing()

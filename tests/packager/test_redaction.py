@@ -159,6 +159,13 @@ def test_a_known_secret_is_found_however_it_is_written(secret: str) -> None:
         assert form.strip("'\"") not in redactor(f"said {form} to it")
 
 
+def test_a_secret_that_is_a_word_is_found_by_itself_and_not_in_other_words() -> None:
+    redactor = Redactor.of(["secret", "source", "hackme2"])
+    line = "the configuration has secrets: key secret, resource, source=secret, xhackme2y"
+    assert redactor(line) == "the configuration has secrets: key ***, resource, ***=***, x***y"
+    assert redactor("source connected with hackme2", is_prose=True) == "source connected with ***"
+
+
 def test_short_secrets_are_not_found_in_other_words() -> None:
     assert Redactor.of(["live", ""])("live channel") == "live channel"
 

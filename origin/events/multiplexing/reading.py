@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from origin.access.authentication import begin_check
 from origin.access.protected_addresses import TokenGuard
-from origin.access.token_middleware import addressed_token, client_of, unaddressed_token
+from origin.access.request_tokens import addressed_token, client_of, unaddressed_token
 from origin.events import sse_writer
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization

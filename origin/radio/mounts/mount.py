@@ -413,6 +413,9 @@ class Mount:
     async def _play(self) -> None:
         async with aclosing(self.station.blocks()) as blocks:
             async for block in blocks:
+                if self.source_client is None and (self._heard is not None or self.state != "live"):
+                    # The stream of a folder or a relay begins with its audio, a source's with its connection.
+                    self.started = time.time()
                 self._silence.station_heard()
                 self._unheard_type = ""
                 self._heard = None
@@ -462,6 +465,8 @@ class Mount:
                 now=block.sort,
             )
             self._append(ListenersDisconnected(clears=True))
+            if self.source_client is None:
+                self.started = time.time()
         self._sort = block.sort
         if self.options.intro is not None:
             self._compare_intro(self.options.intro, block)

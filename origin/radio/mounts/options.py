@@ -19,6 +19,7 @@ class MountOptions:
         genre: of the station; if empty, what the source says.
         url: of the station's page; if empty, what the source says.
         public: whether directories may list it, whatever the source says.
+        is_hidden: whether lists and the status leave it out.
         max_listeners: further ones get 503.
         listener_seconds: after which a listener is disconnected; 0: never.
         metaint: bytes of audio between two metadata blocks.
@@ -36,6 +37,7 @@ class MountOptions:
     genre: str = ""
     url: str = ""
     public: bool = False
+    is_hidden: bool = False
     max_listeners: int = 5000
     listener_seconds: float = 0.0
     metaint: int = METAINT

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -17,11 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import challenge, presents_key, unauthorized
-from origin.access.policy import AccessPolicy, sees_covered_alone
+from origin.access.authentication import Secret, challenge, presents_key, unauthorized
+from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
-from origin.access.token_middleware import base_path, token_of
+from origin.access.token_middleware import token_of
+from origin.access.visible_items import VisibleItems, visible_to
 from origin.config.kept_secrets import SecretsError
+from origin.config.options import event_templates
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
@@ -57,6 +59,9 @@ log = structlog.get_logger()
 
 CHECKED_AT_ONCE = 150
 """Most event channels of a page whose keys are compared with that of the request."""
+
+_VISIBLE = "headwater.visible"
+"""Key of a scope with what lists show to its request, by the area of their addresses."""
 
 Described = list[dict[str, Any]]
 
@@ -127,13 +132,34 @@ class Api:
         """Answer what a page may show to who has opened it; a token's holder has lists of what it covers."""
         access, is_admin = self._access, await self._access.is_admin(request)
         has_lists = is_admin or access.is_open(request, "api") or await access.has_token(request.scope)
-        return as_json(
-            {
-                "lists": has_lists,
-                "owner": is_admin or access.is_local(request),
-                "administrator": is_admin,
-            }
-        )
+        shown: dict[str, object] = {
+            "lists": has_lists,
+            "owner": is_admin or access.is_local(request),
+            "administrator": is_admin,
+        }
+        if has_lists and (hidden := await self._hidden(request, is_admin=is_admin)):
+            shown["hidden"] = hidden
+        if has_lists and event_templates(self._services_of.config):
+            shown["channels_at_run_time"] = True
+        return as_json(shown)
+
+    async def _hidden(self, request: Request, *, is_admin: bool) -> list[str]:
+        """Name the lists that don't show all of their items to a request."""
+        guard, services = self._guard, self._services_of
+        if guard is None or is_admin:
+            return []
+        token = token_of(request.scope, guard.keys)
+        paths = {
+            "library": ["/vod/"] if guard.protected.has_files else [],
+            "live": [f"/live/{name}" for name in services.live.channels],
+            "radio": [f"/radio/{name}" for name in services.mounts],
+            "events": [f"/events/{name}" for name in services.events.channels],
+        }
+        turns, hidden = AnswerTurns.of(request.scope), list[str]()
+        for area, several in paths.items():
+            if await turns.spread(one for one in several if not guard.shows(token, one)):
+                hidden.append(area)
+        return hidden
 
     async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make after the server's own."""
@@ -152,13 +178,13 @@ class Api:
             found = [await self._describe_stream(request, one, recording) for one in others]
         for one in found:
             one["publisher"] = None
-        kept, path = self._services_of.recordings.get(name), f"/live/{name}"
+        kept = self._services_of.recordings.get(name)
         if kept is not None and kept.get(recording) is not None:
             # A token for a recording opens that alone.
-            if self._guard is not None and not self._shows(request)(path):
+            if not (await self._visible(request, "live")).shows(f"/live/{name}"):
                 found = [describe_closed_channel(one) for one in found]
-            path = f"{path}/recordings/{recording}"
-        return self._item(request, path, found)
+            name = f"{name}/recordings/{recording}"
+        return await self._item(request, "live", name, found)
 
     async def _describe_channels(
         self, request: Request, streams: Sequence[Channel | LiveStream]
@@ -204,18 +230,12 @@ class Api:
             **await self._recordings(request, stream.name, recording),
         }
 
-    def _item(self, request: Request, path: str, found: list[dict[str, object]]) -> Response:
-        """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token.
-
-        Args:
-            path: of the item, without token and query.
-        """
-        guard = self._guard
-        if guard is not None and not guard.shows(token_of(request.scope, guard.keys), path):
+    async def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
+        """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token."""
+        visible = await self._visible(request, area)
+        if not visible.may_fetch(f"/{area}/{name}"):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
-        if sees_covered_alone(request.scope) and not self._shows(request)(path):
-            found = []
-        return as_json(based(found, self._base(request)))
+        return as_json(based(found if visible.shows(f"/{area}/{name}") else [], visible.base))
 
     async def _page(
         self,
@@ -231,30 +251,35 @@ class Api:
             describe_items: describes those of the page, or the first ones of these.
         """
         page = ListPage.of(request.query_params)
-        shows = self._shows(request)
+        visible = await self._visible(request, area)
         listed = await AnswerTurns.of(request.scope).spread(
-            one for one in tuple(items) if shows(f"/{area}/{one.name}")
+            one for one in tuple(items) if visible.shows(f"/{area}/{one.name}")
         )
         described = await describe_items(request, page.of_items(listed))
-        return await self._write(request, page, described, len(listed))
+        return await self._write(request, page, described, len(listed), visible.base)
 
-    async def _write(self, request: Request, page: ListPage, items: Described, total: int) -> Response:
-        base = self._base(request)
+    async def _write(
+        self, request: Request, page: ListPage, items: Described, total: int, base: str
+    ) -> Response:
         written = await AnswerTurns.of(request.scope).spread(
             msgspec.json.encode(based(one, base)) for one in items
         )
         fields = page.fields(f"{base}{quote(request.scope['path'])}", len(items), total)
         return Response(b"[%b]" % b",".join(written), 200, {**UNCACHED, **fields}, "application/json")
 
-    def _shows(self, request: Request) -> Callable[[str], bool]:
-        """Return a function that says whether lists name what has an address to a request."""
-        if (guard := self._guard) is None:
-            return lambda _: True
-        token = token_of(request.scope, guard.keys)
-        return partial(guard.shows, token, covered_alone=sees_covered_alone(request.scope))
-
-    def _base(self, request: Request) -> str:
-        return "" if self._guard is None else base_path(request.scope, self._guard.keys)
+    async def _visible(self, request: Request, area: str) -> VisibleItems:
+        """Return what the list of an area shows to a request, which may present a key of its items."""
+        known: dict[str, VisibleItems] = request.scope.setdefault(_VISIBLE, {})
+        if area in known:
+            return known[area]
+        keys: Iterable[Secret] = ()
+        if area == "radio":
+            keys = self._authorization.listeners_secrets(self._services_of.mounts.values())
+        elif area == "events":
+            keys = self._event_authorization.readers_secrets(self._services_of.events.channels)
+        further = islice(keys, CHECKED_AT_ONCE)
+        known[area] = await visible_to(request, self._guard, self._access, further)
+        return known[area]
 
     def _describe_owner(self, channel: str) -> dict[str, object]:
         """Describe which node of a cluster makes what all serve of a channel, and its state there."""
@@ -270,10 +295,12 @@ class Api:
         """Describe a channel's newest recordings, or the one with a name alone."""
         every, guard = self._services_of.recordings.get(channel), self._guard
         is_hidden = guard is not None and guard.protected.hides_recordings(channel)
-        if every is None or (
-            is_hidden and not self._shows(request)(f"/live/{channel}/recordings/{named or ''}")
-        ):
+        if every is None:
             return NO_RECORDINGS
+        if is_hidden:
+            visible = await self._visible(request, "live")
+            if not visible.shows(f"/live/{channel}/recordings/{named or ''}"):
+                return NO_RECORDINGS
         found = [one for one in (every if named is None else [every.get(named)]) if one is not None]
         newest = found[:PAGE_ITEMS]
         described = await AnswerTurns.of(request.scope).spread(describe(channel, one) for one in newest)
@@ -288,7 +315,8 @@ class Api:
         name = request.path_params["channel"]
         mount = self._services_of.mounts.get(name)
         is_heard = mount is None or await self._authorization.accessible_stations(request, [mount])
-        if not is_heard or not self._shows(request)(f"/live/{name}/recordings/"):
+        visible = await self._visible(request, "live" if mount is None else "radio")
+        if not is_heard or not visible.shows(f"/live/{name}/recordings/"):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
         if (every := self._services_of.recordings.get(name)) is None:
             return plain_refusal(404, headers=UNCACHED)
@@ -296,7 +324,7 @@ class Api:
         described = await AnswerTurns.of(request.scope).spread(
             describe(name, one) for one in page.of_items(recordings)
         )
-        return await self._write(request, page, described, len(recordings))
+        return await self._write(request, page, described, len(recordings), visible.base)
 
     async def publish_key(self, request: Request) -> Response:
         """Answer the administrator with a channel's key, on every port: no option opens this address.
@@ -328,7 +356,13 @@ class Api:
 
     async def radio(self, request: Request) -> Response:
         """List the stations, without details of those that the request may not listen to."""
-        return await self._page(request, "radio", self._services_of.mounts.values(), self._stations)
+        every = tuple(self._services_of.mounts.values())
+        listed = [one for one in every if not one.options.is_hidden]
+        if len(listed) < len(every) and presents_key(request, with_basic=False):
+            keys = islice(self._authorization.listeners_secrets(every), CHECKED_AT_ONCE)
+            if await self._access.shows_all(request, *keys):
+                return await self._page(request, "radio", every, self._stations)
+        return await self._page(request, "radio", listed, self._stations)
 
     async def radio_item(self, request: Request) -> Response:
         """Describe a station, and the one recording that the address names."""
@@ -336,7 +370,7 @@ class Api:
         name, _, recording = request.path_params["name"].partition("/")
         mount = self._services_of.mounts.get(name)
         found = [] if mount is None else await self._stations(request, [mount], recording)
-        return self._item(request, f"/radio/{name}", found)
+        return await self._item(request, "radio", name, found)
 
     async def _stations(
         self, request: Request, mounts: Sequence[Mount], recording: str | None = None
@@ -370,7 +404,7 @@ class Api:
         name = request.path_params["name"]
         channel = self._services_of.events.channels.get(name)
         channels = [] if channel is None else [channel]
-        return self._item(request, f"/events/{name}", await self._event_channels(request, channels))
+        return await self._item(request, "events", name, await self._event_channels(request, channels))
 
     async def relays(self, request: Request) -> Response:
         """List the relays of token streams, whose callers need a token, with their addresses."""

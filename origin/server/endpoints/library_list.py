@@ -21,9 +21,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import challenge, client_address, unauthorized
-from origin.access.policy import sees_covered_alone
-from origin.access.protected_addresses import TokenGuard, VisibleFiles
-from origin.access.token_middleware import base_path, token_of
+from origin.access.policy import AccessPolicy, sees_covered_alone
+from origin.access.protected_addresses import TokenGuard
+from origin.access.visible_items import VisibleItems, visible_to
 from origin.answers.refusals import FOLDER_GONE, FOLDER_RETRY_SECONDS
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
 from origin.http.media_types import media_type
@@ -78,6 +78,7 @@ def routes(
     searches: ClientLimit = UNLIMITED,
     guard: TokenGuard | None = None,
     folder: FolderState | None = None,
+    access: AccessPolicy | None = None,
 ) -> list[BaseRoute]:
     """Make the route of ``/api/library``.
 
@@ -87,9 +88,16 @@ def routes(
         searches: how many requests for views one client may have under way.
         guard: checks the tokens with which protected files are listed; None where none is protected.
         folder: whether the library's folder is there; None of a library in S3.
+        access: decides who is the administrator, to whom everything is listed; None where nobody is.
     """
     answers = LibraryList(
-        catalogue, is_needed, thumbnails=thumbnails, searches=searches, guard=guard, folder=folder
+        catalogue,
+        is_needed,
+        thumbnails=thumbnails,
+        searches=searches,
+        guard=guard,
+        folder=folder,
+        access=access,
     )
     return [Route(ADDRESS, answers.answer), Route(f"{ITEM_PREFIX}library/{{path:path}}", answers.answer_item)]
 
@@ -106,7 +114,9 @@ class LibraryList:
         searches: ClientLimit = UNLIMITED,
         guard: TokenGuard | None = None,
         folder: FolderState | None = None,
+        access: AccessPolicy | None = None,
     ) -> None:
+        self._access = access
         self._folder = folder
         self._guards = guard
         self._thumbnails = thumbnails
@@ -140,7 +150,7 @@ class LibraryList:
         """Describe the title and the file of a path to who knows it, also where the list is protected."""
         path = request.path_params["path"]
         guard = self._guard
-        if guard is not None and not VisibleFiles(guard, token_of(request.scope, guard.keys))(path):
+        if not (await visible_to(request, guard, self._access))(path):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
         return await self._answer_page(request, path, None, None, ListPage(0, PAGE_ITEMS, {}))
 
@@ -153,12 +163,11 @@ class LibraryList:
         wanted: ListPage,
     ) -> Response:
         query, base, address = request.query_params, "", client_address(request)
-        visible: VisibleFiles | None = None
+        visible: VisibleItems | None = None
         covered_alone = sees_covered_alone(request.scope)
         if (guard := self._guards if covered_alone else self._guard) is not None:
-            keys = guard.keys
-            visible = VisibleFiles(guard, token_of(request.scope, keys), covered_alone)
-            base = base_path(request.scope, keys)
+            visible = await visible_to(request, guard, self._access)
+            base = visible.base
         # The files that a token covers are looked for among all, too.
         is_search = view is not None or base != "" or covered_alone
         try:
@@ -213,7 +222,7 @@ class LibraryList:
         return _folder_gone()
 
     async def _write(
-        self, network: str, key: Hashable, page: CataloguePage, base: str, visible: VisibleFiles | None
+        self, network: str, key: Hashable, page: CataloguePage, base: str, visible: VisibleItems | None
     ) -> bytes:
         """Encode a page in a thread, once for all requests for it."""
         body = self._written.use(key)
@@ -278,14 +287,14 @@ def item_of(text: str | None) -> tuple[str, str] | None:
     return kind, path
 
 
-def _as_json(page: CataloguePage, thumbnails: bool, base: str, visible: VisibleFiles | None) -> bytes:
+def _as_json(page: CataloguePage, thumbnails: bool, base: str, visible: VisibleItems | None) -> bytes:
     items = [based(_describe(one, thumbnails=thumbnails, visible=visible), base) for one in page.items]
     # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
 
 
 def _describe(
-    one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool, visible: VisibleFiles | None
+    one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool, visible: VisibleItems | None
 ) -> dict[str, object]:
     if isinstance(one, ListedSubfolder):
         return {

@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute, Route
 from origin.access.address_tokens import expiry, sign_address
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
+from origin.access.request_tokens import addressed_token, client_of, query_token, unaddressed_token
 from origin.access.token_keys import TokenKeys
-from origin.access.token_middleware import addressed_token, client_of, query_token, unaddressed_token
 from origin.http.path_prefixes import TOKEN_PREFIX, split_token
 from origin.responses.base_url import base_url
 from origin.responses.json_response import UNCACHED, as_json

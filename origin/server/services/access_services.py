@@ -15,6 +15,7 @@ from origin.access.revocation_file import RevocationFile
 from origin.access.token_keys import TokenKeys
 from origin.access.viewer_sessions import SessionRecord, ViewerSessions
 from origin.config.options import Config, TokenOptions, data_folder, event_channels, has_signed
+from origin.config.stations import is_in_hls
 from packager.reader_guard import ReaderGuard
 from packager.replication.log_entries import read_message
 from packager.threads import SHARED_THREADS
@@ -115,6 +116,7 @@ def _protected(config: Config) -> ProtectedAddresses:
             for one in config.live
         },
         stations=stations,
+        simulcasts={one.name for one in config.radio if is_in_hls(one, config)},
         events={one.name: one.access == "signed" for one in event_channels(config)},
     )
 

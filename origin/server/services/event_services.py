@@ -196,9 +196,12 @@ class _Histories:
         return EventHistory(channel, self.place / folder, bounds, self.threads, self.room)
 
 
-def own_origins(config: Config) -> dict[str, str]:
-    """Return the origins whose pages may read event channels, by path or pattern, where a channel says so."""
-    return {f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None}
+def own_origins(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the origins whose pages may read event channels and ask relays, by path or pattern."""
+    channels = {
+        f"/events/{one.name}": (one.allow_origin,) for one in config.events if one.allow_origin is not None
+    }
+    return channels | {f"/relay/{one.name}": one.relay_allow_origins for one in config.relay}
 
 
 def is_followed(options: EventOptions) -> bool:

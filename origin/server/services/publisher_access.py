@@ -116,19 +116,19 @@ def make_admission(
     """
     sources = {name: channel.published for name, channel in channels.items()}
     limits = ingest_limits(config.limits, limits)
-    return IngestAdmission(
-        sources, keys, guess_delay, limits, make_webhook(config.server.publish_webhook, limits)
-    )
+    return IngestAdmission(sources, keys, guess_delay, limits, make_webhook(config, limits))
 
 
-def make_webhook(url: str, limits: IngestLimits) -> Webhook | None:
+def make_webhook(config: Config, limits: IngestLimits) -> Webhook | None:
     """Make what asks about publishers; None where nothing is configured."""
-    if not url:
+    if not (url := config.server.publish_webhook):
         return None
     # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
     from origin.ingest.publish_webhook import PublishWebhook
+    from origin.tls.client_trust import reached
 
-    return PublishWebhook(url, limits)
+    url, trust = reached(config, url)
+    return PublishWebhook(url, limits, trust)
 
 
 def ingest_limits(configured: LimitOptions, limits: IngestLimits) -> IngestLimits:

@@ -186,7 +186,7 @@ class Services:
         self.missing_sandbox = sandbox.missing()
         self._work: asyncio.Task[None] | None = None
         self._added: list[Service] = []
-        self.station_webhooks = make_webhooks(config.radio, limits.radio)
+        self.station_webhooks = make_webhooks(config, limits.radio)
         self.logs = LogServer(limits.replication)
         self.live = LiveServices(config, tools, limits, self.logs)
         cluster = self.live.cluster

@@ -165,9 +165,9 @@ class _IcyStream(httpcore.AsyncNetworkStream):
 class GuardedTransport(httpx.AsyncBaseTransport):
     """A transport for ``httpx.AsyncClient`` that connects through a guard."""
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, verify: ssl.SSLContext | None = None) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=certificates(), network_backend=_GuardedBackend(guard)
+            ssl_context=verify or certificates(), network_backend=_GuardedBackend(guard)
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -257,17 +257,23 @@ def guard_for(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> AddressGu
         return AddressGuard("", limits=limits)
 
 
-def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **options: Any) -> httpx.AsyncClient:
+def guarded_client(
+    url: str,
+    limits: GuardLimits = DEFAULT_LIMITS.guard,
+    verify: ssl.SSLContext | None = None,
+    **options: Any,
+) -> httpx.AsyncClient:
     """Make a client for a configured URL and everything it refers to.
 
     Args:
         limits: the limits of connections, response heads and cookies.
+        verify: by which servers are verified; None: as `certificates` says.
         options: further arguments of ``httpx.AsyncClient``.
     """
     guard, cookies = guard_for(url, limits), BoundedCookies(limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
         hooks = {"response": [check_redirect]}
-        transport = GuardedTransport(guard)
+        transport = GuardedTransport(guard, verify)
         return httpx.AsyncClient(transport=transport, event_hooks=hooks, cookies=cookies, **options)
 
     async def check(request: httpx.Request) -> None:
@@ -277,7 +283,7 @@ def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **optio
 
     judged = [check_redirect, _yield_in_body]
     both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": judged}
-    return httpx.AsyncClient(event_hooks=both, verify=certificates(), cookies=cookies, **options)
+    return httpx.AsyncClient(event_hooks=both, verify=verify or certificates(), cookies=cookies, **options)
 
 
 async def check_redirect(response: httpx.Response) -> None:

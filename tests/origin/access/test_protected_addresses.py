@@ -114,9 +114,9 @@ def test_a_title_and_its_files_are_protected_whichever_of_them_is_named() -> Non
 
 def test_a_whole_library_is_protected_but_for_its_exceptions() -> None:
     protected = ProtectedAddresses(library=True, folders={"trailers": False})
-    assert protected.signed_path("/media/a.mp4") == "/media/a.mp4"
-    assert protected.signed_path("/media/trailers/a.mp4") is None
-    assert protected.signed_path("/media/Trailers/a.mp4") is not None
+    assert protected.signed_paths("/media/a.mp4") == ("/media/a.mp4",)
+    assert not protected.signed_paths("/media/trailers/a.mp4")
+    assert protected.signed_paths("/media/Trailers/a.mp4")
 
 
 class Counted(dict[str, bool]):
@@ -132,8 +132,8 @@ class Counted(dict[str, bool]):
 def test_a_path_of_thousands_of_segments_costs_no_more_than_the_deepest_folder() -> None:
     folders = Counted({"a/b/c": True, "d": False})
     protected = ProtectedAddresses(folders=folders)
-    assert protected.signed_path("/media/a/b/c" + "/a" * 4000) is not None
-    assert protected.signed_path("/media/d" + "/a" * 4000) is None
+    assert protected.signed_paths("/media/a/b/c" + "/a" * 4000)
+    assert not protected.signed_paths("/media/d" + "/a" * 4000)
     assert folders.looks <= 6
 
 

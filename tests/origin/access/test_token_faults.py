@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import httpx
 import jwt
 import pytest
 from starlette.requests import Request
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
 
 from origin.access.authentication import Authenticator, Secret
 from origin.access.token_keys import TokenKeys
 from origin.access.web_tokens import key_of_secret
+from origin.grpc.messages import PublishReply, PublishRequest
 from tests.conftest import ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
@@ -29,6 +33,9 @@ CONFIG = f"""
 port = 0
 rtmp_port = {{rtmp}}
 
+[grpc]
+port = {{grpc}}
+
 [access]
 jwt_keys = ["HS256:{SECRET}"]
 jwt_audience = "headwater"
@@ -40,6 +47,10 @@ source = "publish"
 publish_key = "a-publish-key-of-tests"
 access = "signed"
 
+[[live]]
+name = "open"
+source = "publish"
+
 [[radio]]
 name = "fm.mp3"
 source = "publish"
@@ -48,6 +59,11 @@ source_password = "a-source-password"
 [[events]]
 name = "chat"
 publish_token = "a-publish-token-of-tests"
+
+[[relay]]
+name = "answers"
+upstreams = ["http://127.0.0.1:9/v1"]
+token = "a-relay-token-of-tests"
 
 [limits]
 wrong_passwords = 2
@@ -58,15 +74,16 @@ wrong_passwords = 2
 class Ports:
     server: ServerProcess
     rtmp: int
+    grpc: int
 
 
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
     folder = tmp_path_factory.mktemp("faults")
-    with kept_port() as rtmp:
-        (folder / "headwater.toml").write_text(CONFIG.format(rtmp=rtmp))
+    with kept_port() as rtmp, kept_port() as grpc_port:
+        (folder / "headwater.toml").write_text(CONFIG.format(rtmp=rtmp, grpc=grpc_port))
         server = start_server(cwd=folder)
-        yield Ports(server, rtmp)
+        yield Ports(server, rtmp, grpc_port)
         assert server.stop() == 0
 
 
@@ -116,6 +133,33 @@ def rtmp(ports: Ports, key: str) -> str:
     return found.decode("latin-1")
 
 
+def titles(ports: Ports, key: str) -> str:
+    address = f"{ports.server.url}/admin/metadata?mount=/radio/fm.mp3&mode=updinfo&song=x"
+    return httpx.get(address, auth=("source", key), timeout=CLIENT_SECONDS).text
+
+
+def socket_of_events(ports: Ports, key: str) -> str:
+    address = f"{ports.server.url.replace('http', 'ws')}/events/chat"
+    with connect(address, additional_headers={"authorization": f"Bearer {key}"}) as client:
+        client.send("hello")
+        with pytest.raises(ConnectionClosedError) as closed:
+            client.recv(CLIENT_SECONDS)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.reason
+
+
+def call(ports: Ports, key: str) -> str:
+    with grpc.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
+        publish = channel.unary_unary(
+            "/headwater.events.v1.Events/Publish",
+            request_serializer=PublishRequest.SerializeToString,
+            response_deserializer=PublishReply.FromString,
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            publish(PublishRequest(channel="chat", data="x"), metadata=[("authorization", f"Bearer {key}")])
+    return str(refused.value.details())
+
+
 def source(ports: Ports, key: str) -> str:
     host, port = ports.server.url.removeprefix("http://").split(":")
     basic = base64.b64encode(f"source:{key}".encode()).decode()
@@ -135,8 +179,13 @@ def test_a_publisher_is_told_what_is_wrong_with_its_token(ports: Ports, fault: s
         http(ports, "/live/studio/ingest", key),
         http(ports, f"/live/studio/end?key={key}", "a-key-that-fits-nothing-here"),
         http(ports, "/events/chat", key),
+        http(ports, "/relay/answers", key),
+        httpx.post(f"{ports.server.url}/t/{key}/live/open/ingest", content=b"x").text,
         rtmp(ports, key),
         source(ports, key),
+        titles(ports, key),
+        call(ports, key),
+        socket_of_events(ports, key),
     ):
         assert fault in answer
 

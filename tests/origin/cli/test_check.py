@@ -199,7 +199,7 @@ async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
         writer.close()
 
     report = await judged(answer)
-    assert any("is coded as 'gzip'" in finding for finding in report.findings)
+    assert any("has Content-Encoding gzip" in finding for finding in report.findings)
     assert any("doesn't begin with #EXTM3U" in finding for finding in report.findings)
 
 

@@ -12,7 +12,7 @@ from tests.origin.cli.judgements import findings_in
 from tests.waiting import wait_for
 
 SEGMENTS = 8
-OF_SERVER = ("has no Cache-Control", "is sent as")
+OF_SERVER = ("has no Cache-Control", "has Content-Type")
 """What Python's own server lacks."""
 
 

@@ -26,6 +26,7 @@ CONFIG = """
 port = {port}
 data = "data"
 names = ["localhost"]
+publish_webhook = "http://127.0.0.1:{port}/api/reload?key={admin}"
 
 [tls]
 certificate = "self-signed"
@@ -40,6 +41,12 @@ name = "studio"
 source = "publish"
 publish_key = "{key}"
 ladder = ["source"]
+
+[[radio]]
+name = "fm.mp3"
+source = "publish"
+source_password = "{key}"
+source_webhook = "http://localhost:{port}/api/reload?key={admin}"
 """
 
 
@@ -55,7 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[ServerProcess]:
     with kept_port() as port, kept_port() as https:
-        (folder / "headwater.toml").write_text(CONFIG.format(port=port, https=https, key=KEY))
+        (folder / "headwater.toml").write_text(
+            CONFIG.format(port=port, https=https, key=KEY, admin=ADMIN_TOKEN)
+        )
         server = start_server(cwd=folder)
         yield server
         assert server.stop() == 0, server.text()
@@ -129,3 +138,13 @@ def test_sign_prints_the_address_by_https(server: ServerProcess, folder: Path) -
         return answer.content if answer.status_code == 200 else b""
 
     assert wait_for(served, "the library") == (folder / "library" / "film.mp4").read_bytes()
+
+
+def test_webhooks_to_the_servers_own_plain_port_are_asked_by_https(server: ServerProcess) -> None:
+    (https,) = re.findall(r"https://[0-9.:]+", server.text())[:1]
+    audio, video = {"content-type": "audio/mpeg"}, {"content-type": "video/mp2t"}
+    with httpx.Client(verify=False, timeout=CLIENT_SECONDS, auth=("source", KEY)) as client:
+        source = client.put(f"{https}/radio/fm.mp3", content=b"no audio", headers=audio)
+        publisher = client.put(f"{https}/live/studio/ingest", content=b"no video", headers=video)
+    # A webhook that isn't reached, or refuses, is answered with 401, 403 or 503.
+    assert {source.status_code, publisher.status_code} <= {200, 400, 415}, source.text + publisher.text

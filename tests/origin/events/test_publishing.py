@@ -54,6 +54,19 @@ async def test_a_text_may_be_given_a_type() -> None:
         assert await events_of(server) == [("chapter", "One")]
 
 
+@pytest.mark.parametrize("kind", [JSON, NDJSON])
+async def test_an_event_in_json_may_have_its_type_in_the_address_or_its_own_and_not_both(kind: str) -> None:
+    async with serving() as server:
+        fields = {"authorization": f"Bearer {TOKEN}", "content-type": kind}
+        hello, own = b'{"data": "hello"}', b'{"data": "x", "event": "own"}'
+        for query, status in (("greeting", 200), ("", 400)):
+            sent = await server.request("POST", params={"event": query}, content=hello, headers=fields)
+            assert sent.status_code == status
+        both = await server.request("POST", params={"event": "greeting"}, content=own, headers=fields)
+        assert both.status_code == 400
+        assert await events_of(server) == [("greeting", "hello")]
+
+
 async def test_a_stream_is_published_line_by_line_as_it_comes_and_answered_with_the_ids() -> None:
     async with serving() as server:
 

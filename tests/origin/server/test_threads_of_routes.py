@@ -190,6 +190,16 @@ async def published(port: int) -> AsyncIterator[None]:
         await encoder.wait()
 
 
+async def inspected(port: int) -> None:
+    """Wait until the catalogue, which the administrator sees whole, has looked at each film once."""
+    address, headers = f"http://127.0.0.1:{port}/api/library", {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    listed: list[dict[str, Any]] = []
+    async with httpx.AsyncClient(headers=headers, timeout=CLIENT_SECONDS) as client:
+        async with asyncio.timeout(CLIENT_SECONDS):
+            while len(listed) < 2 or any(one["duration"] is None for one in listed):
+                listed = (await client.get(address)).json()
+
+
 async def ask(port: int, host: str, method: str, target: str) -> int:
     """Send a request as a client with an address, and return the answer's status."""
     lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", f"X-Forwarded-For: {host}"]
@@ -279,6 +289,7 @@ async def test_every_route_has_its_threads_in_its_clients_turns_and_shares_what_
     try:
         found = paths(server, await on_air(server.port))
         assert {path.split("/")[1] for _, path in found} >= {*AREAS, "admin", ""}
+        await inspected(server.port)
         calls = Calls()
         calls.watch(monkeypatch)
         walked = [await walk(server, calls, method, path) for method, path in found]

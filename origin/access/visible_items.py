@@ -1,0 +1,69 @@
+"""Decides what lists and descriptions show to strangers, holders of tokens and the administrator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from origin.access.authentication import Secret, presents_key
+from origin.access.policy import AccessPolicy, sees_covered_alone
+from origin.access.protected_addresses import TokenGuard
+from origin.access.token_keys import Token
+from origin.access.token_middleware import base_path, token_of
+
+
+@dataclass(frozen=True)
+class VisibleItems:
+    """The items that lists show to a request.
+
+    Attributes:
+        guard: checks tokens; None where no address needs one.
+        token: of the request; None without one that hasn't expired.
+        covered_alone: as of `TokenGuard.shows`.
+        is_admin: whether the request presents the administrator's token, which shows everything.
+        base: beginning of absolute paths that have the request's token.
+    """
+
+    guard: TokenGuard | None
+    token: Token | None = None
+    covered_alone: bool = False
+    is_admin: bool = False
+    base: str = ""
+
+    def shows(self, *paths: str) -> bool:
+        """Return whether lists name something that has one of these addresses."""
+        if self.guard is None or self.is_admin:
+            return True
+        return self.guard.shows(self.token, *paths, covered_alone=self.covered_alone)
+
+    def __call__(self, path: str) -> bool:
+        """Return whether the item of a path in the library is listed."""
+        return self.shows(f"/vod/{path}", f"/media/{path}")
+
+    def may_fetch(self, path: str) -> bool:
+        """Return whether the request may fetch an address.
+
+        Args:
+            path: decoded, without token and query.
+        """
+        return self.guard is None or self.is_admin or self.guard.may_fetch(self.token, path)
+
+
+async def visible_to(
+    request: Request, guard: TokenGuard | None, access: AccessPolicy | None, others: Iterable[Secret] = ()
+) -> VisibleItems:
+    """Return what lists show to a request.
+
+    Args:
+        others: further keys that a request for the list may present.
+    """
+    if guard is None:
+        return VisibleItems(None)
+    token = token_of(request.scope, guard.keys)
+    is_admin = False
+    if access is not None and token is None and presents_key(request, with_basic=False):
+        is_admin = await access.shows_all(request, *others)
+    base = base_path(request.scope, guard.keys)
+    return VisibleItems(guard, token, sees_covered_alone(request.scope), is_admin, base)
