@@ -75,7 +75,7 @@ from packager.live.snapshot import draw_snapshot
 def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler:
     """Make the handler of the live channels."""
     live = services.live
-    return LiveHandler(
+    handler = LiveHandler(
         live.streams,
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
@@ -90,6 +90,9 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
         OtherProcesses(may_have_channel=live.may_come),
         services.limits.memfd,
     )
+    if services.guard is not None:
+        services.guard.plays = handler.plays
+    return handler
 
 
 def _media_routes(services: Services, authenticator: Authenticator, live: LiveHandler) -> list[BaseRoute]:
