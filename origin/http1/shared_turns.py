@@ -339,7 +339,7 @@ class SharedTurns:
             if not self._deferred:
                 break
             self._deferred.pop()()
-            # What they have begun for the next step has been taken from this one.
+            # The time of the tasks that they have begun for the next step has been taken from this one.
             if self._ends is None or self._clock() >= self._ends + seconds:
                 break
 

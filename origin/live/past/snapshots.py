@@ -115,11 +115,11 @@ class SnapshotRequest(Struct, frozen=True, gc=False):
 
 
 class ShownMoment(NamedTuple):
-    """What the live playlists show at the moment of a request for a picture.
+    """A moment whose picture is wanted, as the live playlists have it.
 
     Attributes:
-        renditions: those that may show it, the best one first.
-        rendition: the one whose picture is taken.
+        renditions: the renditions with pictures among which is chosen, the best first.
+        rendition: the rendition among them whose picture is drawn.
         segment: the segment of its playlist; None without one.
         is_ahead: whether the moment is still to come.
         is_earlier: whether the picture may be one of before the playlists.
