@@ -315,7 +315,7 @@ class S3Client:
         Raises:
             UnavailableError: S3 can't be asked now.
         """
-        left = self._limits.listed_keys
+        left, ends = self._limits.listed_keys, self._clock() + self._limits.listing_total_seconds
         for _ in range(MAX_UNLISTABLE_KEYS):
             pages = obstore.list(self._store, folder or None, offset=behind, chunk_size=PAGE_KEYS)
             try:
@@ -323,7 +323,7 @@ class S3Client:
                     with self._request(folder):
                         page = self._in_time(partial(anext, pages, None))
                         left -= 0 if page is None else len(page)
-                        if left < 0:
+                        if left < 0 or self._clock() > ends:
                             raise _WrongAnswerError(ENDLESS)
                     if page is None:
                         return
