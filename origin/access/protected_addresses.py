@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
@@ -163,6 +163,7 @@ class Grant(NamedTuple):
         is_stream: whether the address is that of a stream, of a station or of events, and not of something by
             and by.
         digest: of the token's identifier; empty for a token without one.
+        is_momentary: whether the next request may be refused, as what is played goes on.
     """
 
     refusal: str = ""
@@ -173,6 +174,7 @@ class Grant(NamedTuple):
     expires: float = math.inf
     is_stream: bool = False
     digest: str = ""
+    is_momentary: bool = False
 
 
 class TokenGuard:
@@ -182,6 +184,9 @@ class TokenGuard:
         sessions: counts the sessions of viewers with names; None where their number isn't limited.
         keeps_public: whether a cache in front checks tokens, so that it may keep answers for all.
         grace_seconds: for how long media are answered behind the token's end.
+
+    Attributes:
+        plays: returns whether a live playlist has the picture for which a path and a query ask.
     """
 
     def __init__(
@@ -197,6 +202,7 @@ class TokenGuard:
         self.keys = keys
         self.sessions = sessions
         self.keeps_public = keeps_public
+        self.plays: Callable[[str, str], bool] = lambda _path, _query: False
         self._grace = grace_seconds
 
     def decide(self, token: str, path: str, query: str = "", client: str = "") -> Grant | None:
@@ -233,8 +239,12 @@ class TokenGuard:
         )
         if time.time() >= grant.until:
             return grant._replace(refusal=EXPIRED.line)
-        is_clip = query and not found.allows_clips and has_clip(query)
-        return grant._replace(refusal=NO_CLIPS) if is_clip else grant
+        if not query or found.allows_clips or not has_clip(query):
+            return grant
+        # A picture shows no more than the live playlists, which the token is enough for.
+        if self.plays(path, query):
+            return grant._replace(is_momentary=True)
+        return grant._replace(refusal=NO_CLIPS)
 
     def _admits(self, token: Token, signed_paths: Iterable[str]) -> bool:
         """Return whether a token is valid for an address: that of a title is for what its playlists name."""

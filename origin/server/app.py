@@ -75,7 +75,7 @@ from packager.live.snapshot import draw_snapshot
 def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler:
     """Make the handler of the live channels."""
     live, guard = services.live, services.guard
-    return LiveHandler(
+    handler = LiveHandler(
         live.streams,
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
@@ -94,6 +94,9 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
         OtherProcesses(may_have_channel=live.may_come),
         services.limits.memfd,
     )
+    if guard is not None:
+        guard.plays = handler.plays
+    return handler
 
 
 def _media_routes(services: Services, authenticator: Authenticator, live: LiveHandler) -> list[BaseRoute]:
