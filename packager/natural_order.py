@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "æ": "ae", "œ": "oe"})
+"""Letters with strokes and ligatures, which Unicode doesn't take apart."""
+
 _DIGITS = re.compile(r"[0-9]+")
 
 
@@ -14,6 +17,14 @@ def folded(text: str) -> str:
         return text.lower()
     # Unicode 3.13, D145: names from a Mac have their accents behind the letters; keyboards write both as one.
     return unicodedata.normalize("NFD", text.casefold())
+
+
+def search_key(text: str) -> str:
+    """Return a key for the search in a text without regard to case and accents."""
+    key = folded(text)
+    if key.isascii():
+        return key
+    return "".join(letter for letter in key if not unicodedata.combining(letter)).translate(_LETTERS)
 
 
 def natural_key(name: str) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import functools
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -23,6 +24,9 @@ from packager.transient_errors import NotReadyError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SWITCH_SECONDS = 0.000_2
+"""For how long a thread computes at most while others wait for the interpreter."""
 
 SERVER = ""
 """The client of calls that the server makes by itself."""
@@ -382,6 +386,8 @@ class _Pool:
 
     def begin(self) -> None:
         """Begin without threads, also in a forked process, which has none of its parent's."""
+        # The event loop gets the interpreter back from threads that compute only after so long, each time.
+        sys.setswitchinterval(SWITCH_SECONDS)
         # The event loop has an executor of its own, for None.
         self.executor = None if self._is_default else ThreadPoolExecutor(self._limits.threads, self._name)
         self._turns = WeakKeyDictionary[asyncio.AbstractEventLoop, _ClientTurns]()

@@ -1,6 +1,8 @@
 // The page that other sites show in a frame: plays what its address names, and says so where it can't.
-// /embed/vod/PATH, /embed/live/CHANNEL, /embed/media/PATH, /embed/radio/NAME; ?autoplay, ?muted, ?start=SECONDS
+// /embed/vod/PATH, /embed/live/CHANNEL, /embed/live/CHANNEL/recordings/ID, /embed/media/PATH, /embed/radio/NAME; ?autoplay,
+// ?muted, ?start=SECONDS, of a channel ?programme=ID, ?start=TIME&end=TIME or ?delay=TIME
 
+import { refusalOf, statusOf } from "./retry.js";
 import Hls from "./vendor/hls.min.mjs";
 
 /** The wait before another attempt, with jitter, so that a restarted server isn't stormed. */
@@ -38,6 +40,7 @@ function say(text) {
 media.addEventListener("playing", () => say(""));
 
 const LOST = "The server doesn't answer. This goes on trying.";
+const OFF_AIR = "Nothing is on air at the moment.";
 
 function startAt(seconds) {
   if (seconds > 0) media.addEventListener("loadedmetadata", () => (media.currentTime = seconds), { once: true });
@@ -48,10 +51,11 @@ function playFile(address) {
   startAt(Number(query.get("start")));
   media.src = address;
   media.addEventListener("loadedmetadata", () => { known = true; });
-  media.addEventListener("error", () => {
+  media.addEventListener("error", async () => {
+    const refusal = refusalOf(await statusOf(address));
     // An item that could be played before can't be reached, whatever the error says: the server may be away.
-    say(known ? LOST : "This can't be played here.");
-    if (known) setTimeout(() => again(address), againMs());
+    say(refusal || (known ? LOST : "This can't be played here."));
+    if (known && !refusal) setTimeout(() => again(address), againMs());
   });
 }
 
@@ -67,8 +71,8 @@ function again(address) {
 function playStation(address) {
   let isWanted = media.autoplay;
   const begin = () => (media.src = `${address}?${Date.now()}`);
-  const again = () => {
-    say("Nothing is on air at the moment.");
+  const again = async () => {
+    say(refusalOf(await statusOf(address)) || OFF_AIR);
     setTimeout(() => {
       begin();
       if (isWanted) media.play().catch(() => {});
@@ -101,7 +105,7 @@ function playHls(address, isLive, start = Number(query.get("start"))) {
       say("This can't be played here.");
       return;
     }
-    say("Nothing is on air at the moment.");
+    say(refusalOf(data.response?.code) || OFF_AIR);
     setTimeout(() => playHls(address, isLive), againMs());
   });
   hls.loadSource(address);
@@ -112,7 +116,9 @@ function playHls(address, isLive, start = Number(query.get("start"))) {
 /** Goes on with a film where it was, once its server is back, or the film that has taken its place is there. */
 function recover(hls, address, { type, response }) {
   const isGone = response?.code === 404;
+  const refusal = refusalOf(response?.code);
   if (type !== Hls.ErrorTypes.NETWORK_ERROR) say("This can't be played here.");
+  else if (refusal) say(refusal);
   else if (isGone && !hls.levels?.length) say("There is no such film.");
   else {
     say(LOST);
@@ -148,14 +154,21 @@ function watch(hls, beginAnew) {
       beginAnew();
       return;
     }
-    if (without * LOOK_MS > SILENT_MS) say("Nothing is on air at the moment.");
+    if (without * LOOK_MS > SILENT_MS) say(OFF_AIR);
     else if (without === 0) say("");
   }, LOOK_MS);
 }
 
+/** The playlist of a channel, of a span or a programme of it that the query names, or of a recording, and whether it goes on. */
+function ofChannel() {
+  const span = new URLSearchParams([...query].filter(([name]) => ["programme", "start", "end", "delay"].includes(name)));
+  const isLive = !path.includes("/recordings/") && ![...span.keys()].some((name) => name !== "delay");
+  return [`${token}/live/${path}/master.m3u8${span.size ? `?${span}` : ""}`, isLive, 0];
+}
+
 switch (kind) {
   case "vod": playHls(`${token}/vod/${path}/master.m3u8`, false); break;
-  case "live": playHls(`${token}/live/${path}/master.m3u8`, true); break;
+  case "live": playHls(...ofChannel()); break;
   case "media": playFile(`${token}/media/${path}`); break;
   default: playStation(`${token}/radio/${path}`);
 }

@@ -5,7 +5,7 @@ import { keep, recall } from "./storage.js";
 import { HlsEngine } from "./engines/hlsengine.js";
 import { joinCaptions } from "./engines/decision.js";
 import { NativeEngine } from "./engines/nativeengine.js";
-import { Progress, Retry } from "./retry.js";
+import { Progress, Retry, refusalOf, statusOf } from "./retry.js";
 import { ShakaEngine } from "./engines/shakaengine.js";
 
 const CHECK_EVERY_MS = 500;
@@ -127,6 +127,11 @@ export class Playback extends EventTarget {
       this.#retry.now();
     }
     this.#changed();
+  }
+
+  /** Whether playback was interrupted, and is tried again. */
+  get isTroubled() {
+    return this.#troubled;
   }
 
   /** Why the channel has no picture, in a sentence, for as long as nothing is left to be shown; else "". */
@@ -279,7 +284,7 @@ export class Playback extends EventTarget {
     else this.engine.setCaptions(index);
   }
 
-  #onEngineError({ kind, isGone }) {
+  #onEngineError({ kind, status }) {
     const { engine } = this;
     if (kind === "codecs") {
       this.#refuse();
@@ -291,11 +296,11 @@ export class Playback extends EventTarget {
       engine.recover();
       return;
     }
-    const text = isGone
+    const text = refusalOf(status) || (status === 404
       ? "The server has nothing at this address at the moment."
       : kind === "network"
         ? "The connection to the server was lost."
-        : "Playback was interrupted.";
+        : "Playback was interrupted.");
     this.#again(text, () => {
       // Resume loading first, while the buffer plays on; rebuild the player only if that fails.
       const maySuffice = kind === "network" && this.#retry.attempts <= RELOADS_BEFORE_REBUILD;
@@ -306,14 +311,14 @@ export class Playback extends EventTarget {
   async #onNativeError() {
     const { source } = this;
     if (!source || !(this.engine instanceof NativeEngine) || !this.video.error) return;
-    const answer = await fetch(source.url, { method: "HEAD" }).catch(() => null);
+    const status = await statusOf(source.url);
     if (source !== this.source || !(this.engine instanceof NativeEngine)) return;
-    if (answer?.status === 404) {
+    if (status === 404) {
       this.#message("This file isn't in the library any more. Choose another one.");
-    } else if (answer?.ok && this.video.error?.code !== MediaError.MEDIA_ERR_NETWORK) {
+    } else if (status === 200 && this.video.error?.code !== MediaError.MEDIA_ERR_NETWORK) {
       this.#refuse();
     } else {
-      this.#again("The connection to the server was lost.", () => this.#rebuild());
+      this.#again(refusalOf(status) || "The connection to the server was lost.", () => this.#rebuild());
     }
   }
 
@@ -359,10 +364,10 @@ export class Playback extends EventTarget {
   async #rebuild() {
     const { source } = this;
     // Keep the last picture until there is a new one.
-    const answer = await fetch(source.url, { method: "HEAD" }).catch(() => null);
+    const status = await statusOf(source.url);
     if (source !== this.source) return;
-    if (!answer?.ok) {
-      this.#again("The server doesn't answer.", () => this.#rebuild());
+    if (status !== 200) {
+      this.#again(refusalOf(status) || "The server doesn't answer.", () => this.#rebuild());
       return;
     }
     const { isLive, start } = source;

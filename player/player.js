@@ -104,6 +104,7 @@ async function refresh(entering) {
       }
       const items = await (views[view].load?.(route.path) ?? (visitor.lists ? getAll(views[view].address) : getList(itemAddress(view, route.path))));
       if (view !== route.view) return;
+      document.body.classList.remove("server-away");
       byId("notice").hidden = true;
       if (await unlock()) {
         stage.sharing.show();
@@ -127,6 +128,8 @@ async function refresh(entering) {
       }
     } catch (error) {
       if (view !== route.view) return;
+      // What playback says of it meanwhile would be a second message.
+      document.body.classList.toggle("server-away", ![401, 421, 429].includes(error.status));
       // Why there is no list now, in the server's own words: it can't be read, or too many search in it.
       const unavailable = error.status === 503 && error.reason?.endsWith(".") && `${error.reason} This page goes on asking.`;
       if (error.status === 401 && entering) stage.clear("");

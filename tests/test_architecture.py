@@ -101,9 +101,9 @@ SERVES_LIVE = {"packager/window", "packager/publish", "packager/past"}
 """The rooms of the packager that whoever serves live channels knows; others make what is in them."""
 
 SERVES_LIVE_TOO = {
-    *(f"packager/{name}.py" for name in ("blocking_calls", "fair_queue", "single_flight_cache")),
+    *(f"packager/{name}.py" for name in ("blocking_calls", "bounded_dict", "fair_queue")),
     *(f"packager/{name}.py" for name in ("library/local_storage", "reader_guard", "step_budget", "threads")),
-    "packager/transient_errors.py",
+    *("packager/single_flight_cache.py", "packager/transient_errors.py"),
 }
 
 
@@ -130,6 +130,7 @@ def test_windows_and_what_playlists_say_of_them_do_not_know_who_fills_them() -> 
     assert {str(room.relative_to(ROOT)) for room in known} - SERVES_LIVE <= {
         "packager/reader_guard.py",
         "packager/blocking_calls.py",
+        "packager/bounded_dict.py",
         "packager/safe_files.py",
     }
 
@@ -251,6 +252,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "origin/__init__.py",
         "packager/__init__.py",
         "packager/blocking_calls.py",
+        "packager/bounded_dict.py",
         "packager/concurrency.py",
         "packager/safe_files.py",
         "packager/data_lock.py",

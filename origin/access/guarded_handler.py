@@ -34,7 +34,8 @@ class HandlerGuard(NamedTuple):
         grant = self.guard.decide(token, urllib.parse.unquote(path), query)
         if grant is None:
             return handler, ""
-        if grant.refusal:
+        # A decision of the fast path is kept for further requests.
+        if grant.refusal or grant.is_momentary:
             return None
         return GuardedHandler(handler, grant, self.guard), grant.label
 

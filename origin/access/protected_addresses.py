@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
@@ -31,6 +31,7 @@ class ProtectedAddresses:
         folders: whether those in a folder do, by its path; the longest path counts. The path may be that of a
             film, or of a title, to which its files belong.
         channels: whether a live channel does, by its name, stations in HLS among them.
+        recordings: whether recordings of a channel do, by its name; those of others are as their channels.
         stations: whether a station does, by its name.
         simulcasts: the names of stations that are live channels, too.
         events: whether an event channel does, by its name.
@@ -46,6 +47,7 @@ class ProtectedAddresses:
         library: bool = False,
         folders: Mapping[str, bool] | None = None,
         channels: Mapping[str, bool] | None = None,
+        recordings: Mapping[str, bool] | None = None,
         stations: Mapping[str, bool] | None = None,
         events: Mapping[str, bool] | None = None,
         simulcasts: Collection[str] = (),
@@ -53,14 +55,17 @@ class ProtectedAddresses:
         self.version = 0
         self._simulcasts = frozenset(simulcasts)
         self._channels: dict[str, bool] = {}
+        self._recordings: dict[str, bool] = {}
         self._stations: dict[str, bool] = {}
         self._events: dict[str, bool] = {}
-        self._set(library, *({} if one is None else one for one in (folders, channels, stations, events)))
+        named = folders, channels, recordings, stations, events
+        self._set(library, *({} if one is None else one for one in named))
 
     def replace(self, other: ProtectedAddresses) -> None:
         """Take over what needs a token from another one; services that it doesn't know stay as they are."""
         self._simulcasts |= other._simulcasts
-        self._set(other._library, other._folders, other._channels, other._stations, other._events)
+        named = other._channels, other._recordings, other._stations, other._events
+        self._set(other._library, other._folders, *named)
         self.version += 1
 
     def _set(
@@ -68,6 +73,7 @@ class ProtectedAddresses:
         library: bool,
         folders: Mapping[str, bool],
         channels: Mapping[str, bool],
+        recordings: Mapping[str, bool],
         stations: Mapping[str, bool],
         events: Mapping[str, bool],
     ) -> None:
@@ -79,13 +85,14 @@ class ProtectedAddresses:
         self._spelled = {_spelled(path) for path in (*signed, *titles)}
         self._deepest = max((folder.count("/") + 1 for folder in self._folders), default=0)
         self._channels = {**self._channels, **channels}
+        self._recordings = {**self._recordings, **recordings}
         self._stations = {**self._stations, **stations}
         self._events = {**self._events, **events}
         self.has_files = library or bool(self._spelled)
         self.signed_paths = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_paths)
 
     def __bool__(self) -> bool:
-        named = (self._channels, self._stations, self._events)
+        named = (self._channels, self._recordings, self._stations, self._events)
         return self.has_files or any(is_signed for one in named for is_signed in one.values())
 
     def _signed_paths(self, path: str) -> tuple[str, ...]:
@@ -100,8 +107,9 @@ class ProtectedAddresses:
         if area in ("media", "vod") and self.has_files:
             return (path,) if self.has_file(rest) or not is_plain(path) else ()
         if area == "live":
-            name = rest.partition("/")[0]
-            if not self._channels.get(name):
+            name, _, below = rest.partition("/")
+            is_recorded = below.startswith("recordings/") and name in self._recordings
+            if not (self._recordings if is_recorded else self._channels).get(name):
                 return ()
             return (path, f"/radio/{name}") if name in self._simulcasts else (path,)
         if area == "radio" or (area == "events" and rest.startswith("radio/")):
@@ -115,6 +123,14 @@ class ProtectedAddresses:
         if area == "events":
             return (path,) if self._events.get(rest) else ()
         return ()
+
+    def may_include(self, playlist: str, film: str) -> bool:
+        """Return whether a playlist of clips may have parts of a film, which mustn't be less open than it."""
+        return self.has_file(playlist) or not self.has_file(film)
+
+    def hides_recordings(self, channel: str) -> bool:
+        """Return whether recordings of a channel need a token that everybody may watch."""
+        return bool(self._recordings.get(channel)) and not self._channels.get(channel)
 
     def has_file(self, name: str) -> bool:
         """Return whether a file of the library, or what is made of it, needs a token.
@@ -147,6 +163,7 @@ class Grant(NamedTuple):
         is_stream: whether the address is that of a stream, of a station or of events, and not of something by
             and by.
         digest: of the token's identifier; empty for a token without one.
+        is_momentary: whether the next request may be refused, as what is played goes on.
     """
 
     refusal: str = ""
@@ -157,6 +174,7 @@ class Grant(NamedTuple):
     expires: float = math.inf
     is_stream: bool = False
     digest: str = ""
+    is_momentary: bool = False
 
 
 class TokenGuard:
@@ -166,6 +184,9 @@ class TokenGuard:
         sessions: counts the sessions of viewers with names; None where their number isn't limited.
         keeps_public: whether a cache in front checks tokens, so that it may keep answers for all.
         grace_seconds: for how long media are answered behind the token's end.
+
+    Attributes:
+        plays: returns whether a live playlist has the picture for which a path and a query ask.
     """
 
     def __init__(
@@ -181,6 +202,7 @@ class TokenGuard:
         self.keys = keys
         self.sessions = sessions
         self.keeps_public = keeps_public
+        self.plays: Callable[[str, str], bool] = lambda _path, _query: False
         self._grace = grace_seconds
 
     def decide(self, token: str, path: str, query: str = "", client: str = "") -> Grant | None:
@@ -197,8 +219,7 @@ class TokenGuard:
         if not token:
             return Grant(MISSING)
         found = self.keys.read(token, client)
-        covered = next((one for one in signed_paths if found and self.keys.covers(found, one)), None)
-        if found is None or covered is None:
+        if found is None or not self._admits(found, signed_paths):
             fault = self.keys.fault(token, signed_paths[0], client) or NOT_VALID
             return Grant(fault.line)
         ends = found.expires + self._grace
@@ -218,8 +239,27 @@ class TokenGuard:
         )
         if time.time() >= grant.until:
             return grant._replace(refusal=EXPIRED.line)
-        is_clip = query and not found.allows_clips and has_clip(query)
-        return grant._replace(refusal=NO_CLIPS) if is_clip else grant
+        if not query or found.allows_clips or not has_clip(query):
+            return grant
+        # A picture shows no more than the live playlists, which the token is enough for.
+        if self.plays(path, query):
+            return grant._replace(is_momentary=True)
+        return grant._replace(refusal=NO_CLIPS)
+
+    def _admits(self, token: Token, signed_paths: Iterable[str]) -> bool:
+        """Return whether a token is valid for an address: that of a title is for what its playlists name."""
+        every = [one for path in signed_paths for one in (path, _of_title(path)) if one]
+        return any(self.keys.covers(token, one) for one in every)
+
+    def may_fetch(self, token: Token | None, path: str) -> bool:
+        """Return whether the holder of a token may fetch an address.
+
+        Args:
+            token: None without one that hasn't expired.
+            path: decoded, without token and query.
+        """
+        signed_paths = self.protected.signed_paths(path)
+        return not signed_paths or (token is not None and self._admits(token, signed_paths))
 
     def session(self, grant: Grant, client: str, agent: str) -> ViewerSession | str | None:
         """Return the session of a request, or the reason why there is none; None where it isn't counted.
@@ -249,6 +289,17 @@ class TokenGuard:
         return token is not None and any(
             self.keys.covers(token, path) for several in signed for path in several
         )
+
+
+def _of_title(path: str) -> str:
+    """Return the address of a title's file as that of the title; empty for any other address."""
+    if not path.startswith("/vod/"):
+        return ""
+    parts = path.split("/")
+    for at, part in enumerate(parts):
+        if found := RENDITION.fullmatch(part):
+            return "/".join((*parts[:at], found["title"], *parts[at + 1 :]))
+    return ""
 
 
 def _title_of(path: str) -> str:

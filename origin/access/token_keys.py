@@ -304,10 +304,9 @@ class KeySet:
         Raises:
             ValueError: the answer isn't 200, or too long; or an error of the client.
         """
-        from packager.sources.pullers.guarded_http import certificates, guarded_client
+        from packager.sources.pullers.guarded_http import certificates, guarded_client, read_content
 
         await SHARED_THREADS.run(certificates)
-        data = bytearray()
         plain = {"accept": "application/json", "accept-encoding": "identity"}
         async with (
             guarded_client(self._url, timeout=None) as client,
@@ -315,11 +314,7 @@ class KeySet:
         ):
             if answer.status_code != 200:
                 raise ValueError(f"answered with {answer.status_code}")
-            async for part in answer.aiter_raw():
-                data += part
-                if len(data) > MOST_SET_BYTES:
-                    raise ValueError(f"longer than {MOST_SET_BYTES} bytes")
-        return bytes(data)
+            return await read_content(answer, MOST_SET_BYTES)
 
 
 def _keys_of(data: bytes) -> tuple[WebTokenKey, ...]:

@@ -48,7 +48,7 @@ class VisibleItems:
         Args:
             path: decoded, without token and query.
         """
-        return self.guard is None or self.is_admin or self.guard.shows(self.token, path)
+        return self.guard is None or self.is_admin or self.guard.may_fetch(self.token, path)
 
 
 async def visible_to(

@@ -80,7 +80,7 @@ class Webhook:
                 await SHARED_THREADS.run(certificates)
                 trust = await SHARED_THREADS.run(self._trust)
                 async with (
-                    guarded_client(self._url, timeout=None, verify=trust) as client,
+                    guarded_client(self._url, timeout=None, trust=trust) as client,
                     client.stream("POST", self._url, **content) as answer,
                 ):
                     return answer

@@ -18,11 +18,12 @@ import httpx
 import m3u8
 
 from origin.cli import check_low_latency, check_segments, dash_manifest_reader, folder_transport
-from origin.cli.check_whole import ExpectedSegment, WholeCheck
+from origin.cli.check_whole import FAILURES, ExpectedSegment, WholeCheck
 from origin.cli.dash_manifest_reader import CheckedPiece
 from origin.config.errors import CommandError
 from origin.http.media_types import media_type_in
 from origin.tls.client_trust import explained, trusted_context
+from packager.sources.pullers.guarded_http import guarded_client
 from packager.threads import SHARED_THREADS
 
 MAX_SEGMENTS = 1000
@@ -46,6 +47,14 @@ LONGEST_SEGMENT = 86_400.0
 """Longest EXTINF in seconds that is believed."""
 
 TIMEOUT_SECONDS = 30.0
+"""Longest silence of a server."""
+
+FETCH_SECONDS = 120.0
+"""Longest time that a playlist or a segment may take."""
+
+MAX_REDIRECTS = 20
+"""Most redirects that lead to an answer."""
+
 TRANSPORT_STREAM = b"G"
 CLOSED_ACCESS_POINTS = (1, 2)
 """Types of access points before which nothing is needed (ISO/IEC 14496-12 Annex I)."""
@@ -121,8 +130,8 @@ async def check(
     # Lengths and ranges of a compressed body would be others than the file's.
     plain = {"accept-encoding": "identity"}
     trust = await SHARED_THREADS.run(lambda: trusted_context(is_insecure=is_insecure))
-    async with httpx.AsyncClient(
-        timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain, verify=trust
+    async with guarded_client(
+        url, redirects=MAX_REDIRECTS, trust=trust, timeout=TIMEOUT_SECONDS, headers=plain
     ) as client:
         judge = _Judge(client, report, Thoroughness(most, on_progress))
         try:
@@ -138,7 +147,7 @@ async def check(
                     )
             one = judge.playlist if is_playlist else judge.manifest if is_manifest else judge.file
             await one(url)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except FAILURES as error:
             raise CheckError(f"{url}: {explained(error)}") from error
     return report
 
@@ -158,7 +167,7 @@ async def _check_folder(
         for url in urls:
             try:
                 await (judge.manifest(url) if url.endswith(".mpd") else judge.playlist(url))
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except FAILURES as error:
                 report.expect(False, url, f"can't be judged: {error or type(error).__name__}")
 
 
@@ -210,7 +219,7 @@ class _Judge:
         """Judge an address; if it can't be fetched, that is a finding and the rest goes on."""
         try:
             await judging
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except FAILURES as error:
             self._report.expect(False, url, f"can't be fetched: {error or type(error).__name__}")
 
     def _read(self, url: str, text: str) -> m3u8.M3U8 | None:
@@ -263,7 +272,10 @@ class _Judge:
     ) -> tuple[httpx.Response, bytes]:
         """Fetch a playlist, or something else, without decoding it; stop soon behind the most it may have."""
         content = bytearray()
-        async with self._client.stream("GET", url, headers=headers) as answer:
+        async with (
+            asyncio.timeout(FETCH_SECONDS),
+            self._client.stream("GET", url, headers=headers) as answer,
+        ):
             async for data in answer.aiter_raw():
                 content += data
                 if len(content) > most:
@@ -491,7 +503,10 @@ class _Judge:
         if piece.span is not None and (first > last or last - first >= most):
             return f"has the range {first}-{last}, which can't be a segment", b""
         headers = {} if piece.span is None else {"range": f"bytes={first}-{last}"}
-        async with self._client.stream("GET", piece.url, headers=headers) as answer:
+        async with (
+            asyncio.timeout(FETCH_SECONDS),
+            self._client.stream("GET", piece.url, headers=headers) as answer,
+        ):
             if answer.status_code not in (200, 206):
                 return f"isn't there: {answer.status_code}", b""
             before = first if answer.status_code == 200 else 0

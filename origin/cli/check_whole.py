@@ -9,6 +9,7 @@ import httpx
 
 from origin.cli import check_segments, segment_structure
 from origin.cli.dash_manifest_reader import CheckedPiece
+from packager.sources.retries import PullError
 
 AES_BLOCK = 16
 """Bytes of which an encrypted segment is a multiple (RFC 8216bis §4.4.4.4)."""
@@ -21,6 +22,9 @@ SUM_SHARE = 0.005
 
 Load = Callable[[CheckedPiece], Awaitable[tuple[str | None, bytes]]]
 """Fetches a piece; returns what is wrong with the answer, and the bytes."""
+
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, PullError, TimeoutError)
+"""Errors of requests that get no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class WholeCheck:
     async def _loaded(self, piece: CheckedPiece) -> tuple[str | None, bytes]:
         try:
             return await self._load(piece)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except FAILURES as error:
             return f"can't be fetched: {error or type(error).__name__}", b""
 
     async def _problem(

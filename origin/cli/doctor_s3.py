@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from origin.cli.diagnosis import Diagnosis, Verdict
 from packager.library.local_storage import NotFoundError
+from packager.s3.endpoint import endpoint_of
 from packager.s3.limits import S3RequestLimits
 
 if TYPE_CHECKING:
@@ -133,10 +134,7 @@ def _clock(clock: Callable[[], float]) -> Iterator[Diagnosis]:
 
 def _date_of_s3(seconds: float) -> float | None:
     """Ask S3 for its time, which needs no credentials; None without an answer."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    endpoint = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    url = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
+    url = urlsplit(endpoint_of(os.environ))
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     try:
         connection = kind(url.hostname or "", url.port, timeout=seconds)

@@ -121,7 +121,8 @@ def with_secrets(config: Config, demo_folder: Path | None = None) -> StartSecret
     """Fill in missing secrets of a configuration: kept ones, or new ones. Blocks.
 
     Args:
-        demo_folder: where a demo without a data folder keeps its secrets, each in plain; None without a demo.
+        demo_folder: where a demo keeps its secrets, each in plain; None for another start, or where it has a
+            configured data folder.
 
     Raises:
         SecretsError: the file in the data folder isn't to be trusted.
@@ -131,20 +132,20 @@ def with_secrets(config: Config, demo_folder: Path | None = None) -> StartSecret
     channels = frozenset(channel for name in names if (channel := live_channel_of(name)) is not None)
     if not names:
         return StartSecrets(config, (), MadeKeys())
-    if config.server.data:
-        file = Path(config.server.data).expanduser() / NAME
-        known, made = _kept(file, names)
-    elif demo_folder is not None:
+    if demo_folder is not None:
         file = demo_folder / NAME
         known, _ = _kept(file, names, in_plain=True)
         made = {name: text for name, text in known.items() if KeyHash.read(text) is None}
+    elif config.server.data:
+        file = Path(config.server.data).expanduser() / NAME
+        known, made = _kept(file, names)
     else:
         known = made = {name: secrets.token_urlsafe(SECRET_BYTES) for name in names}
         file = None
     hashes = {name: kept for name, text in known.items() if (kept := KeyHash.read(text)) is not None}
     texts = {name: text for name, text in known.items() if name not in hashes}
     by_channel = {live_channel_of(name) or "": kept for name, kept in hashes.items()}
-    is_shown_again = file is not None and not config.server.data
+    is_shown_again = demo_folder is not None
     return StartSecrets(
         _filled(config, texts),
         tuple(MadeSecret(name, text, file, is_shown_again) for name, text in made.items()),

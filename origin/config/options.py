@@ -268,6 +268,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     without encoding."""
     access: Access = "open"
     """Whether the channel and its recordings are for everybody, or for those with a token (``signed``)."""
+    recordings_access: Access | None = None
+    """The same for its recordings alone; absent: as ``access`` says."""
     part_duration: Annotated[float, Meta(ge=0.1, le=2, extra={"unit": "seconds"})] = 0.333
     """Target duration of the parts of low-latency HLS and DASH."""
     segment_duration: Annotated[float, Meta(ge=1, le=10, extra={"unit": "seconds"})] = 2.0
@@ -618,7 +620,9 @@ def listed_seconds(options: LiveOptions | RadioOptions) -> float:
 def has_signed(config: Config) -> bool:
     """Return whether anything is only for those with a token."""
     accesses = [config.library.access, *config.library.folders.values()]
-    accesses += [one.access for one in config.live] + [one.access for one in config.radio]
+    accesses += [one.access for one in config.live]
+    accesses += [one.recordings_access for one in config.live if one.recordings_access is not None]
+    accesses += [one.access for one in config.radio]
     accesses += [one.access for one in config.events]
     return "signed" in accesses or bool(config.access.channels)
 

@@ -14,8 +14,11 @@ import msgspec
 
 from origin.events.delivery import as_text
 from origin.events.formats import NDJSON_TYPE
-from packager.sources.pullers.guarded_http import certificates
+from packager.sources.pullers.guarded_http import certificates, guarded_client, read_content
 from packager.threads import SHARED_THREADS
+
+MOST_ANSWER_BYTES = 64 << 10
+"""Longest answer that is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,11 @@ class RemoteChannel:
 
     def __init__(self, url: str, token: str, timeouts: RemoteTimeouts | None = None) -> None:
         self._url = url
-        self._headers = {"authorization": f"Bearer {token}", "content-type": NDJSON_TYPE}
+        self._headers = {
+            "authorization": f"Bearer {token}",
+            "content-type": NDJSON_TYPE,
+            "accept-encoding": "identity",
+        }
         self._timeouts = timeouts or RemoteTimeouts()
         self._client: httpx.AsyncClient | None = None
 
@@ -63,7 +70,7 @@ class RemoteChannel:
         timeout = httpx.Timeout(self._timeouts.answer_seconds, connect=self._timeouts.connect_seconds)
         # To read all authorities' certificates takes longer than a loop should be held.
         trusted = await SHARED_THREADS.run(certificates)
-        self._client = httpx.AsyncClient(timeout=timeout, verify=trusted)
+        self._client = guarded_client(self._url, trust=trusted, timeout=timeout)
         return self
 
     async def __aexit__(
@@ -96,11 +103,13 @@ class RemoteChannel:
             if isinstance(events, AsyncGenerator):
                 await source.enter_async_context(contextlib.aclosing(events))
             lines = await source.enter_async_context(contextlib.aclosing(self._lines(events, name)))
-            answer = await self._client.post(self._url, content=lines, headers=self._headers)
+            post = self._client.stream("POST", self._url, content=lines, headers=self._headers)
+            answer = await source.enter_async_context(post)
+            content = await read_content(answer, MOST_ANSWER_BYTES)
         try:
-            told = _ANSWER.decode(answer.content)
+            told = _ANSWER.decode(content)
         except msgspec.DecodeError:
-            told = _PublishAnswer(error=answer.text.strip()[:200])
+            told = _PublishAnswer(error=content.decode("utf-8", "replace").strip()[:200])
         if answer.status_code != 200:
             raise NotPublishedError(answer.status_code, told.error, told.count)
         return told.count

@@ -9,6 +9,7 @@ a trusted proxy, so uvicorn's own way is turned off:
 from __future__ import annotations
 
 import asyncio
+import functools
 import urllib.parse
 import weakref
 from collections.abc import Callable, Coroutine
@@ -37,7 +38,7 @@ from origin.http1.request_head import has_unframed_body, split_target
 from origin.http1.request_reader import RequestHead, RequestReader
 from origin.http1.response_head import AddedHeaders, refusal
 from origin.http1.sendfile import FileSender
-from origin.http1.shared_turns import TASK_SECONDS, turns_of
+from origin.http1.shared_turns import turns_of
 from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts
 from origin.http1.transport import (
     FlowControl,
@@ -669,9 +670,8 @@ class HttpProtocol(asyncio.Protocol):
         self.active = exchange
         exchange.keep_alive = exchange.keep_alive and not self._retired
         # The exchange itself leaves the set at its end: a callback would cost the loop another turn.
-        self.tasks.add(self.loop.create_task(exchange.run(app)))
-        if self._busy_until:
-            self.turns.spend(TASK_SECONDS)
+        begin = functools.partial(self.loop.create_task, exchange.run(app))
+        self.tasks.add(self.turns.begin(self.turns.requests, begin))
 
     def on_response_start(self) -> None:
         """Note that the application's answer begins."""

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from starlette.types import Scope
 
@@ -27,11 +28,17 @@ TURN_SECONDS = 0.001
 CROWDED_SECONDS, CROWDED_TURNS = 0.005, 5
 """Most time of a step for single requests that wait since very many have come at once, also in turns."""
 
-TASK_SECONDS = 0.000_2
-"""Time that a request for the application takes at least in the next step, counted in this one."""
+REQUEST_SECONDS, CONNECTION_SECONDS = 0.000_2, 0.000_1
+"""Time that tasks of requests and of new connections take in the next step, until it is measured."""
 
-CONNECTION_SECONDS = 0.000_1
-"""Time that a new connection takes in the next step, counted in this one."""
+LEAST_SECONDS, MOST_SECONDS = 0.000_05, 0.005
+"""Bounds of such a time, however short or long others took."""
+
+ACCEPTING_SECONDS = 0.002
+"""Time of a step for new connections, which wait in one queue of the kernel, those of all clients."""
+
+NEWEST_SHARE = 0.125
+"""Share of the task that was measured last in the time that the next one is expected to take."""
 
 UNWATCHED_REQUESTS = 64
 """Reads of a step that are handled without a look at the others: looking costs each some per cent."""
@@ -49,6 +56,8 @@ SUSPECTS_KEPT = 4096
 """Most clients that are remembered; the ones whose fault is oldest are forgotten."""
 
 GoOn = Callable[[], None]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,11 @@ class _WaitingConnections:
     def __bool__(self) -> bool:
         return bool(self._networks)
 
+    @property
+    def network_count(self) -> int:
+        """How many networks have connections that wait."""
+        return len(self._networks)
+
     def has(self, host: str) -> bool:
         return bool(self._networks) and network_of(host) in self._networks
 
@@ -92,6 +106,42 @@ class _WaitingConnections:
         return go_on
 
 
+class TaskCost:
+    """The time that the first step of a kind of tasks takes, measured one after the other.
+
+    Attributes:
+        seconds: that the next one is expected to take.
+    """
+
+    __slots__ = ("_began", "_clock", "_is_measured", "seconds")
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._began = 0.0
+        self._is_measured = False
+
+    def begin(self, begin: Callable[[], T]) -> T:
+        """Have a task begin in the next step of the loop, and measure it there."""
+        if self._is_measured:
+            return begin()
+        self._is_measured = True
+        loop = asyncio.get_running_loop()
+        # The loop calls these in order, the task between them.
+        loop.call_soon(self._note_begin)
+        task = begin()
+        loop.call_soon(self._note_end)
+        return task
+
+    def _note_begin(self) -> None:
+        self._began = self._clock()
+
+    def _note_end(self) -> None:
+        self._is_measured = False
+        took = min(max(self._clock() - self._began, LEAST_SECONDS), MOST_SECONDS)
+        self.seconds += NEWEST_SHARE * (took - self.seconds)
+
+
 class SharedTurns:
     """The turns of one event loop, and the clients whose connections have a smaller share of it.
 
@@ -106,9 +156,12 @@ class SharedTurns:
     Attributes:
         asked: reads of this step of the loop, as far as it is known to be one.
         unwatched: how many of them are handled without asking `admits`.
+        requests: the time that requests for the application take in the next step.
+        connections: the time that new connections take in the next step.
     """
 
     __slots__ = (
+        "_accepted_seconds",
         "_busy",
         "_clock",
         "_contended_until",
@@ -122,6 +175,8 @@ class SharedTurns:
         "_suspects",
         "_suspects_due",
         "asked",
+        "connections",
+        "requests",
         "unwatched",
     )
 
@@ -135,6 +190,8 @@ class SharedTurns:
         self.unwatched = UNWATCHED_REQUESTS
         self._seconds = seconds
         self._clock = clock
+        self.requests = TaskCost(REQUEST_SECONDS, clock)
+        self.connections = TaskCost(CONNECTION_SECONDS, clock)
         # Connections that have more to do than a little, and those with a single request.
         self._busy, self._deferred = _WaitingConnections(), _WaitingConnections()
         # Until when reads are watched, because connections have waited.
@@ -143,6 +200,8 @@ class SharedTurns:
         # ends, None where nobody has asked for it.
         self._is_due = self._is_fresh = False
         self._ends: float | None = None
+        # Time that the connections take that were accepted in this step.
+        self._accepted_seconds = 0.0
         self._suspect_share = suspects
         self._suspects = _WaitingConnections()
         self._suspects_due = False
@@ -166,6 +225,16 @@ class SharedTurns:
         if self._ends is None:
             self._begin_turn(self._seconds)
         self._ends = (self._ends or 0.0) - seconds
+
+    def begin(self, cost: TaskCost, begin: Callable[[], T]) -> T:
+        """Begin a task, and count what it takes in the next step as time of this one."""
+        self.spend(cost.seconds)
+        return cost.begin(begin)
+
+    def accepts(self) -> bool:
+        """Return whether one more connection may be accepted in this step of the loop."""
+        self._accepted_seconds += self.connections.seconds
+        return self._accepted_seconds < ACCEPTING_SECONDS
 
     def append(self, go_on: GoOn, host: str = "", *, is_suspect: bool = False) -> float:
         """Call a busy connection in one of the next steps, after those of its client that wait already.
@@ -226,7 +295,9 @@ class SharedTurns:
             return self.has_time()
         if not self._deferred or quiet_seconds > QUIET_SECONDS:
             return True
-        return self.asked <= UNWATCHED_REQUESTS and not self._deferred.has(host)
+        # In a crowd of networks the first ones to be read from would go before those that wait.
+        is_first = self.asked <= UNWATCHED_REQUESTS and self._deferred.network_count <= UNWATCHED_REQUESTS
+        return is_first and not self._deferred.has(host)
 
     def busy_until(self, host: str) -> float:
         """Return until when a new connection is busy: others of its client wait; 0 if it isn't."""
@@ -253,6 +324,7 @@ class SharedTurns:
         self._is_due = False
         self._ends = None
         self.asked = 0
+        self._accepted_seconds = 0.0
         if self._deferred or self._busy:
             # First, so that whatever a connection raises keeps none of the others from its turn.
             self._watch()
@@ -263,13 +335,13 @@ class SharedTurns:
 
     def _answer_deferred(self, seconds: float) -> None:
         """Call connections that have a single request; one that turns out to have more waits again."""
-        end = self._clock() + seconds
         self._begin_turn(0.0)
         for _ in range(STEP_REQUESTS):
             if not self._deferred:
                 break
             self._deferred.pop()()
-            if self._clock() >= end:
+            # The time of the tasks that they have begun for the next step has been taken from this one.
+            if self._ends is None or self._clock() >= self._ends + seconds:
                 break
 
     def _call(self, waiting: _WaitingConnections, seconds: float) -> None:

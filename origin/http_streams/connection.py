@@ -6,6 +6,7 @@ The wires are in ``origin/http2`` and ``origin/http3``: they read requests and m
 from __future__ import annotations
 
 import abc
+import functools
 import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +18,6 @@ from origin.http.token_bucket import TokenBucket
 from origin.http1.body_writer import STREAM
 from origin.http1.protocol import HttpProtocol
 from origin.http1.request_reader import RequestHead
-from origin.http1.shared_turns import TASK_SECONDS
 from origin.http_streams.application_answer import ApplicationAnswer
 from origin.http_streams.handler_answer import HandlerAnswer
 from origin.http_streams.priority import Priority, read_priority
@@ -121,8 +121,8 @@ class MultiplexedConnection(abc.ABC):
         if is_all:
             stream.is_request_over = True
             application.end_body()
-        application.start(self._first.application_for(head, scope))
-        self._turns.spend(TASK_SECONDS)
+        begin = functools.partial(application.start, self._first.application_for(head, scope))
+        self._turns.begin(self._turns.requests, begin)
         return stream
 
     def _reprioritize(self, number: int, value: bytes) -> None:

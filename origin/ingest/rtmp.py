@@ -234,6 +234,8 @@ class _RtmpSession:
             if publication is not None:
                 publication.end(reason)
                 reason = publication.end_reason
+            # It refers to the task, and a task that was cancelled to this: no cycle is left to collect.
+            del self._deadline
         if reason:
             self._connection.end(reason)
         await self._say_goodbye()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from origin.live.past.delayed_playlists import DelayedReplies
 from origin.live.past.listed_outlines import ListedOutlines
 from origin.live.past.past_windows import PastWindowReplies
 from origin.live.past.programme_requests import ProgrammeReplies
-from origin.live.past.snapshots import SnapshotReplies
+from origin.live.past.snapshots import ShownMoment, SnapshotReplies
 from origin.live.past.thumbnails import ThumbnailReplies
 from origin.live.requests.addresses import (
     CLIPS,
@@ -96,6 +97,20 @@ class LiveHandler:
         if outcome is None or (isinstance(outcome, Reply) and outcome.stream is None):
             return outcome
         return LaterReply(request, outcome, self._blocked)
+
+    def plays(self, path: str, query: str) -> bool:
+        """Return whether a live playlist has the picture that an address asks for.
+
+        Args:
+            path: decoded, without token and query.
+        """
+        target = f"{urllib.parse.quote(path)}?{query}".encode("latin-1", "replace")
+        address = read_address(target, self._carried)
+        stream = None if address is None else self._streams.get(address.channel)
+        if address is None or stream is None or address.name != SNAPSHOT or not stream.ready:
+            return False
+        shown = ShownMoment.of(stream, address)
+        return shown is not None and shown.is_listed
 
     def absent(self, request: Request) -> Reply:
         """Return the refusal for a channel that isn't here: none has the name, or none yet."""

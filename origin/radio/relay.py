@@ -20,8 +20,7 @@ from packager.radio.audio_source import NO_STATION_INFO
 from packager.radio.mpeg_block_reader import block_reader_for
 from packager.reader_guard import ReaderGuard
 from packager.retry_policy import FailureCount
-from packager.sources.pullers.bounded_cookies import BoundedCookies
-from packager.sources.pullers.guarded_http import GuardedTransport, certificates, check_redirect, guard_for
+from packager.sources.pullers.guarded_http import certificates, guarded_client
 from packager.sources.retries import PullError
 from packager.sources.schemes import without_url_secrets
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
@@ -79,13 +78,12 @@ class Relay:
         """Yield the upstream stream's audio with its titles while the generator is iterated."""
         await SHARED_THREADS.run(certificates)
         limits = self.options.limits
-        async with httpx.AsyncClient(
-            transport=GuardedTransport(guard_for(self.options.url, limits.guard)),
-            cookies=BoundedCookies(limits.guard),
-            event_hooks={"response": [check_redirect]},
+        async with guarded_client(
+            self.options.url,
+            limits.guard,
+            redirects=REDIRECTS,
+            is_direct=True,
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
-            follow_redirects=True,
-            max_redirects=REDIRECTS,
         ) as client:
             while True:
                 try:

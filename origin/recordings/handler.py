@@ -152,19 +152,25 @@ class RecordingHandler:
 
 
 def find_live_file(
-    recordings: Mapping[str, KeptRecordings], channel: str, rendition: str, name: str, number: int
+    recordings: Mapping[str, KeptRecordings],
+    is_hidden: Callable[[str], bool],
+    channel: str,
+    rendition: str,
+    name: str,
+    number: int,
 ) -> Callable[[Request], Coroutine[Any, Any, Reply | None]] | None:
     """Find a segment of an event that is over, by the address that it had when it was live.
 
     Args:
         recordings: of each channel that has some, by its name.
+        is_hidden: returns whether a channel's recordings need a token, and its live addresses none.
         name: in that one's folder.
         number: the media sequence number for which it stands.
 
     Returns:
         What replies with the segment, unless the recording hasn't it; None where no recording has the number.
     """
-    kept = recordings.get(channel)
+    kept = None if is_hidden(channel) else recordings.get(channel)
     recording = None if kept is None else kept.having(number)
     if recording is None:
         return None

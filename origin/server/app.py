@@ -74,14 +74,18 @@ from packager.live.snapshot import draw_snapshot
 
 def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler:
     """Make the handler of the live channels."""
-    live = services.live
-    return LiveHandler(
+    live, guard = services.live, services.guard
+    handler = LiveHandler(
         live.streams,
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
         PastMedia(
             StoredSegments(live.dvr_bucket, PastBlocks),
-            functools.partial(recordings.find_live_file, services.recordings),
+            functools.partial(
+                recordings.find_live_file,
+                services.recordings,
+                lambda channel: guard is not None and guard.protected.hides_recordings(channel),
+            ),
             services.config.limits.window_hours,
             services.config.limits.clip_hours,
             None if services.tools is None else functools.partial(draw_snapshot, services.tools),
@@ -90,6 +94,9 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
         OtherProcesses(may_have_channel=live.may_come),
         services.limits.memfd,
     )
+    if guard is not None:
+        guard.plays = handler.plays
+    return handler
 
 
 def _media_routes(services: Services, authenticator: Authenticator, live: LiveHandler) -> list[BaseRoute]:

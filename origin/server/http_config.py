@@ -75,6 +75,8 @@ def fast_path_of(config: Config, served: Served) -> FastPath:
         served: the services that it answers from.
     """
     library, guard = served.library, served.guard
+    if guard is not None:
+        library.vod.may_include = guard.protected.may_include
     access_log = AccessLog(served.traffic, log_requests=config.log.requests)
     shared_headers = common_headers(config.server.allow_origin)
     return FastPath(

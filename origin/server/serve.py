@@ -65,6 +65,8 @@ from origin.server.services.access_services import KeyReload, take_access, take_
 from origin.server.services.cluster_services import makes_media, of_role
 from origin.server.services.config_reload import ConfigReload
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
+from origin.server.services.demo_programmes import CHANNEL as DEMO
+from origin.server.services.demo_programmes import DemoProgrammes
 from origin.server.services.event_services import own_origins
 from origin.server.services.grpc_services import make_grpc_server, require_grpc
 from origin.server.services.library_services import check_library, encoder_of, library_of
@@ -131,25 +133,29 @@ async def serve(
     config = of_role(config)
     require_grpc(config)
     require_http3(config)
-    with _cancelled_by_sigterm():
-        bound = bound or socket_activation.inherit_or_bind(config)
-        start = _ServerStart(
-            bound,
-            limits,
-            () if file is None else (file,),
-            reload,
-            make_workers,
-            demo=demo,
-            own_library=own_library,
-            recording_places=places,
-        )
-        try:
-            ready = await _make_ready(config, finding_tools, start)
-        except BaseException:
-            for sock in bound.every:
-                sock.close()
-            raise
-    await _run(ready, start)
+    with contextlib.ExitStack() as until_end:
+        with _cancelled_by_sigterm():
+            bound = bound or socket_activation.inherit_or_bind(config)
+            start = _ServerStart(
+                bound,
+                limits,
+                () if file is None else (file,),
+                reload,
+                make_workers,
+                demo=demo,
+                demo_secrets=_demo_folder() if demo and not config.server.data else None,
+                own_library=own_library,
+                recording_places=places,
+            )
+            try:
+                if demo and not (config.server.data or config.cluster.url):
+                    config = await SHARED_THREADS.run(until_end.enter_context, _with_demo_data(config))
+                ready = await _make_ready(config, finding_tools, start)
+            except BaseException:
+                for sock in bound.every:
+                    sock.close()
+                raise
+        await _run(ready, start)
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,7 @@ class _ServerStart:
         reload: reads the configuration again; the functions that apply what is new are added to it.
         make_workers: makes the processes that serve beside this one; None for no workers.
         demo: whether to add the demo's channels, station and films.
+        demo_secrets: folder of the demo's secrets; None without a demo, and where the data folder has them.
         own_library: whether the configuration names a library.
         recording_places: the place in S3 of each channel's recordings, of all packagers of the cluster.
     """
@@ -170,6 +177,7 @@ class _ServerStart:
     reload: ConfigReload | None
     make_workers: MakeWorkers | None
     demo: bool
+    demo_secrets: Path | None
     own_library: bool
     recording_places: Mapping[str, str]
 
@@ -201,6 +209,7 @@ async def _make_ready(
     limits, bound, demo = start.limits, start.bound, start.demo
     # A configured channel of that name isn't the demo's.
     types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
+    has_programmes = demo and not any(channel.name == DEMO for channel in config.live)
     config = _fit_descriptors(config, rlimits.raise_limit())
     config, tools = await _prepare(config, finding_tools, demo=demo, own_library=start.own_library)
     needs_library = start.own_library or not (
@@ -209,7 +218,7 @@ async def _make_ready(
     # Before anything is written: a start that fails leaves nothing behind.
     await SHARED_THREADS.run(check_library, library_of(config, start.files, limits), needed=needs_library)
     lock = await SHARED_THREADS.run(_lock, config, LOCK_LOOK_SECONDS, patient=bool(bound.inherited))
-    secrets = await SHARED_THREADS.run(with_secrets, config, _demo_folder() if demo else None)
+    secrets = await SHARED_THREADS.run(with_secrets, config, start.demo_secrets)
     if config.cluster.url and not config.server.admin_token and secrets.config.server.admin_token:
         secrets = await _with_clusters_token(secrets)
     config = secrets.config
@@ -234,6 +243,8 @@ async def _make_ready(
     services.reload = start.reload
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
+    if has_programmes and (programmes := services.programmes.store(DEMO)) is not None:
+        services.add(DemoProgrammes(programmes))
     await SHARED_THREADS.run(services.check_library)
     certificates = None
     if config.tls.certificate:
@@ -549,6 +560,15 @@ def _demo_folder() -> Path:
     from origin.server.demo import secrets_folder
 
     return secrets_folder()
+
+
+@contextlib.contextmanager
+def _with_demo_data(config: Config) -> Iterator[Config]:
+    """Make a configuration whose data folder lasts for the block."""
+    from origin.server.demo import data_folder
+
+    with data_folder() as folder:
+        yield msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, data=str(folder)))
 
 
 def _describe_secret(secret: MadeSecret, address: str) -> str:

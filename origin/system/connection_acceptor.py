@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import resource
 import socket
@@ -20,7 +21,7 @@ from typing import Protocol
 import structlog
 
 from origin.http1.protocol import HttpProtocol
-from origin.http1.shared_turns import CONNECTION_SECONDS, turns_of
+from origin.http1.shared_turns import turns_of
 from origin.tls.transport import TlsTransport
 from packager.transient_errors import LACKING
 
@@ -163,16 +164,18 @@ class SocketListener:
             connection.setblocking(False)
             descriptor = connection.fileno()
             if self._context is None:
-                beginning = self._loop.create_task(self._begin(connection))
+                begin = functools.partial(self._loop.create_task, self._begin(connection))
+                beginning = self._turns.begin(self._turns.connections, begin)
                 self._beginnings.add(beginning)
                 beginning.add_done_callback(self._beginnings.discard)
-                self._turns.spend(CONNECTION_SECONDS)
             else:
+                # Its arithmetic waits for its turn.
+                self._turns.spend(self._turns.connections.seconds)
                 self._begin_handshake(connection, self._context())
             if descriptor > highest:
                 self._wait_for_room("the rest is for ffmpeg and files")
                 return
-            if not self._turns.has_time():
+            if not self._turns.accepts():
                 return
 
     async def _begin(self, connection: socket.socket) -> None:

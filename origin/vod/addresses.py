@@ -72,6 +72,9 @@ def _patterns() -> Iterator[tuple[Kind, re.Pattern[str]]]:
 
 _PATTERNS = tuple(_patterns())
 
+_CLIP = re.compile(f"(?P<sequence>.*{re.escape(SUFFIX)})/(?:0|[1-9][0-9]{{0,3}})", re.DOTALL)
+"""The film's place in the address of a clip of a playlist: the playlist, and the clip's number."""
+
 _ENCODED = re.compile(ENCODED_NAME)
 
 
@@ -157,6 +160,13 @@ class Address(NamedTuple):
 def find_address(target: bytes) -> Address | None:
     """Parse the target of a request; None where it is no address of VOD."""
     return (_kept_address if len(target) <= KEPT_BYTES else _address)(target)
+
+
+def clip_of(address: Address) -> tuple[str, str] | None:
+    """Return the playlist of clips that an address is beneath, and the rest of it; None of any other."""
+    if SUFFIX not in address.film or (found := _CLIP.fullmatch(address.film)) is None:
+        return None
+    return found["sequence"], unquote(address.target.decode())[len(f"{PREFIX}{found['sequence']}/") :]
 
 
 def is_encoded(track: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
+from urllib.parse import quote
 
 import structlog
 
@@ -31,7 +33,7 @@ from origin.answers.request import Request
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http.byte_ranges import Span, select_span
 from origin.http.client_limits import network_of
-from origin.vod.addresses import Address, Kind, find_address
+from origin.vod.addresses import PREFIX, Address, Kind, clip_of, find_address
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, CachedContent, Content
 from origin.vod.cache_control import VodCaching
 from origin.vod.contents import NO_MAKERS, MediaMakers, VodContents
@@ -54,6 +56,8 @@ PICTURE_RETRY_SECONDS = 2
 QUICK_BYTES = 1 << 18
 """Most bytes of a content whose entity-tag is computed on the event loop."""
 
+CLOSED_FILM = "the film of this clip needs a token, and the playlist none"
+
 I_FRAMES = "iframes"
 """The part of an entity-tag that stands for a track's I-frames in place of a segment's name."""
 
@@ -70,6 +74,9 @@ class VodHandler:
         answers: playlists, manifests and init segments that were sent of late.
         segments: limits of what is kept of segments.
         makers: make the media that films lack.
+
+    Attributes:
+        may_include: returns whether a playlist of clips may have parts of a film, by their paths.
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class VodHandler:
         segments: SegmentCacheLimits | None = None,
         makers: MediaMakers = NO_MAKERS,
     ) -> None:
+        self.may_include: Callable[[str, str], bool] = lambda _sequence, _film: True
         self._titles = titles
         self._caching = VodCaching(max_age)
         self._contents = VodContents(titles, self._caching, makers)
@@ -95,6 +103,8 @@ class VodHandler:
         address = find_address(request.target)
         if address is None:
             return None
+        if (clip := clip_of(address)) is not None:
+            return PendingTask(self._of_clip(request, address, *clip))
         if address.is_of_film:
             return self._film_media(request, address)
         if not self._contents.has(address):
@@ -107,6 +117,21 @@ class VodHandler:
         if cached is not None:
             return self._cached_reply(request, cached)
         return PendingTask(self._make(request, address, target))
+
+    async def _of_clip(self, request: Request, address: Address, sequence: str, wanted: str) -> Reply:
+        """Reply with what a playlist of clips names of a film, at the playlist's own address."""
+        key = b"clip", address.target
+        try:
+            threads = self._titles.threads.of(network_of(request.client), key)
+            film = await threads.run(self._titles.film_of_clip, sequence, wanted)
+        except REFUSALS as error:
+            return refusal_of(request, address, error)
+        if not self.may_include(sequence, film):
+            return refusal(request, 403, 0, CLOSED_FILM)
+        own = find_address(f"{PREFIX}{quote(film)}/{wanted.partition('/')[2]}".encode())
+        if own is None or not (own.is_of_film or self._contents.has(own)):
+            return self.absent(request)
+        return await (self._read(request, own) if own.is_of_film else self._make(request, own, own.target))
 
     def absent(self, request: Request) -> Reply:
         """Return the refusal of a request for what is no address of VOD."""

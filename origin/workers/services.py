@@ -172,7 +172,7 @@ class _WorkerCollector(Collector):
 
 def live_handler(services: WorkerServices, client_limits: ClientLimits) -> LiveHandler:
     """Make the handler of the live channels that a worker serves."""
-    return LiveHandler(
+    handler = LiveHandler(
         services.streams,
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
@@ -184,6 +184,9 @@ def live_handler(services: WorkerServices, client_limits: ClientLimits) -> LiveH
         OtherProcesses(answer=live_handover.is_left_to_control),
         services.limits.memfd,
     )
+    if services.guard is not None:
+        services.guard.plays = handler.plays
+    return handler
 
 
 def build_app(

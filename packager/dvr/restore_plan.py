@@ -7,7 +7,7 @@ lacks, and for the time in which no process ran.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -39,6 +39,13 @@ class StoredRendition:
     def behind(self, earlier: StoredRendition) -> StoredRendition:
         """Return these segments behind earlier ones."""
         return StoredRendition(earlier.lines | self.lines, {**earlier.timelines, **self.timelines})
+
+    def without(self, numbers: Collection[int]) -> StoredRendition:
+        """Return these segments without those of some numbers."""
+        if not numbers:
+            return self
+        lines = {number: line for number, line in self.lines.items() if number not in numbers}
+        return StoredRendition(lines, self.timelines)
 
     @property
     def timeline(self) -> Timeline | None:

@@ -25,6 +25,7 @@ from packager.library.file_listing import (
     Renditions,
 )
 from packager.library.file_probe import (
+    NO_TAGS,
     NO_TEXT,
     UNREAD_ENDINGS,
     Facts,
@@ -35,7 +36,9 @@ from packager.library.file_probe import (
 )
 from packager.library.library_search import (
     ListedSubfolder,
+    SearchedFacts,
     TooManyViewsError,
+    View,
     ViewItem,
     ViewLimits,
     ViewQuery,
@@ -205,12 +208,12 @@ class Catalogue:
         self._known = BoundedDict[Renditions | File, Facts](self.limits.listing.files)
         self._unknown = BoundedDict[Renditions | File, None](MAX_UNKNOWN_FILES)
         self._looked_at: set[Renditions | File] = set()
-        self._views = Views(self._duration, limits.view)
+        self._views = Views(self._searched, limits.view)
         # Listings of those files that some requests may see, and their numbers, which no walk has.
         self._selected = BoundedDict[tuple[int, IsListed], Listing](SELECTIONS_KEPT)
         self._numbers = itertools.count(-1, -1)
         self._selecting = FairSemaphore(1, 1, SELECTIONS_AWAITED)
-        self._learnt = 0
+        self._learnt = self._learnt_tags = 0
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
         self._is_ending = False
@@ -301,8 +304,10 @@ class Catalogue:
             OSError: the folder can't be read.
         """
         listing = await self._listing(is_listed, network)
-        learnt = self._learnt - (self._learnt % LEARNT_FILES if self._unknown else 0)
-        view = await self._views.get(listing, query, learnt, network)
+        view = await self._view(listing, query, network)
+        if query.search and 0 < len(view.unknown) <= self.limits.awaited_files:
+            await self._inspect(view.unknown, patience)
+            view = await self._view(listing, query, network)
         if len(self._unknown) < MAX_PROBES:
             # Items of requested pages come first.
             self._want(view.unknown)
@@ -313,6 +318,12 @@ class Catalogue:
         page = await self._described(listing, found, None, patience)
         version = (*page.version, *view.version)
         return replace(page, version=version, offset=offset, total=len(view.items))
+
+    async def _view(self, listing: Listing, query: ViewQuery, network: str) -> View:
+        """Return a view by the facts that are known, but for the newest ones while others are looked for."""
+        learnt = self._learnt if query.sort == "length" else self._learnt_tags
+        learnt -= learnt % LEARNT_FILES if self._unknown else 0
+        return await self._views.get(listing, query, learnt, network)
 
     async def _listing(self, is_listed: IsListed | None, network: str) -> Listing:
         """Return the listing, or a selection of it: one is made at a time, in a thread."""
@@ -332,9 +343,13 @@ class Catalogue:
         self._selected.move_to_end(key)
         return self._selected[key]
 
-    def _duration(self, item: Renditions | File) -> float | None:
-        known = (self._known.get(one) for one in _files_of((item,)))
-        return max((facts.duration for facts in known if facts and facts.duration is not None), default=None)
+    def _searched(self, item: Renditions | File) -> SearchedFacts | None:
+        known = [facts for one in _files_of((item,)) if (facts := self._known.get(one)) is not None]
+        if not known:
+            return None
+        duration = max((facts.duration for facts in known if facts.duration is not None), default=None)
+        tags = known[0].tags
+        return SearchedFacts(duration, " ".join(filter(None, (tags.title, tags.artist, tags.album))))
 
     async def _described(
         self,
@@ -346,15 +361,19 @@ class Catalogue:
         # A title is inspected behind its files, whose indexes decide whether it is a title.
         files = [item for item in found if not isinstance(item, ListedSubfolder)]
         items = list(dict.fromkeys((*_files_of(files), *files)))
+        await self._inspect(items, patience)
+        facts = {item: self._known.get(item) for item in items}
+        return CataloguePage(
+            tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt)
+        )
+
+    async def _inspect(self, items: Sequence[Renditions | File], patience: float | None) -> None:
+        """Have items inspected, and wait for that unless they are many."""
         self._want(items)
         if patience is None or sum(one not in self._known for one in items) <= self.limits.awaited_files:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await self._wait_for(items)
-        facts = {item: self._known.get(item) for item in items}
-        return CataloguePage(
-            tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt)
-        )
 
     def _want(self, items: Iterable[Renditions | File]) -> None:
         for item in items:
@@ -392,6 +411,7 @@ class Catalogue:
             finally:
                 self._looked_at.discard(item)
             self._learnt += 1
+            self._learnt_tags += self._known[item].tags != NO_TAGS
             self._notify()
 
     async def _facts(self, item: Renditions | File) -> Facts:

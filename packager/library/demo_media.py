@@ -1,4 +1,4 @@
-"""Makes the demo's media with ffmpeg at the first start: two films and an album of short tunes.
+"""Makes the demo's media with ffmpeg at the first start: three films and an album of short tunes.
 
 Each item is written under a temporary name and renamed when it is complete, so an interrupted start leaves
 nothing incomplete, and the next one makes only what is missing.
@@ -43,7 +43,7 @@ async def make(
     """Make what is missing.
 
     Args:
-        root: the demo's folder, with ``library/`` and ``music/``.
+        root: the demo's folder, with ``library/``.
         progress: called before each item and at the end, with its label, the number done and the total.
 
     Raises:
@@ -52,8 +52,8 @@ async def make(
     """
     tools.require(
         "the demo's media",
-        encoders=("libx264", "aac", "libmp3lame"),
-        filters=("testsrc2", "aevalsrc", "mandelbrot"),
+        encoders=("libx264", "aac", "libmp3lame", "mjpeg"),
+        filters=("testsrc2", "aevalsrc", "mandelbrot", "gradients"),
     )
     wanted = [
         recipe for recipe in recipes(tools) if not all((root / name).is_file() for name in recipe.outputs)

@@ -250,7 +250,7 @@ async def _probe(path: Path, tools: Tools, limits: ProbeLimits, tags: str, *, is
         "protocol_whitelist": LOCAL_PROTOCOLS,
         "format_whitelist": CONTAINERS[path.suffix.lower()],
     }
-    entries = f"{wanted}:stream_disposition=attached_pic"
+    entries = f"{wanted}:stream_disposition=attached_pic,default"
     words = probe_arguments(local_input(path), options, "-show_entries", entries)
     try:
         output = await run(
@@ -363,12 +363,13 @@ def _is_encrypted(stream: dict[str, Any]) -> bool:
 
 
 def _refusal(streams: Sequence[dict[str, Any]], codecs: frozenset[str]) -> str | None:
-    """Return why no picture or no sound plays of a file whose other streams may; None if both play."""
-    for kind in ("video", "audio"):
-        refusals = [_refusal_of(stream, codecs) for stream in streams if stream["codec_type"] == kind]
-        if refusals and all(refusals):
-            return refusals[0]
-    return None
+    """Return why no picture of a file plays, or not the sound that players begin with; None if both play."""
+    pictures, sounds = ([one for one in streams if one["codec_type"] == kind] for kind in ("video", "audio"))
+    sounds.sort(key=lambda stream: not stream.get("disposition", {}).get("default"))
+    refusals = [_refusal_of(stream, codecs) for stream in pictures]
+    if refusals and all(refusals):
+        return refusals[0]
+    return _refusal_of(sounds[0], codecs) if sounds else None
 
 
 def _refusal_of(stream: dict[str, Any], codecs: frozenset[str]) -> str | None:

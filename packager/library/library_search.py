@@ -16,8 +16,9 @@ import numpy as np
 
 from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.library.file_endings import SOUND_ENDINGS
 from packager.library.file_listing import File, Listing, Renditions, in_order
-from packager.natural_order import folded, natural_key
+from packager.natural_order import natural_key, search_key
 from packager.threads import SHARED_THREADS
 
 Sort = Literal["name", "date", "length"]
@@ -32,7 +33,8 @@ class ViewLimits:
             of its items.
         awaited: most different searches that wait to be made, one at a time, and as many other views. Beyond,
             the newest request of the network that waits for the most is refused.
-        unknown_files: files without a known length that a view by length has inspected next.
+        unknown_files: files that a view has inspected next: one by length those without a known length, a
+            search those whose tags aren't known.
     """
 
     kept: int = 8
@@ -51,8 +53,9 @@ class ViewQuery:
     Attributes:
         folder: relative to the library, without a slash at its end; "" for the library itself, whose folders
             and own items are seen; None for the items of all folders.
-        search: words that all have to be in an item's path, in upper or lower case; with them, items in
-            folders of the folder are found, too.
+        search: words that all have to be in an item's path, or in the title, artist and album of its tags, in
+            upper or lower case, with or without accents; with them, items in folders of the folder are
+            found, too.
         sort: by name, by modification time or by duration.
         descending: whether the order is reversed. Folders come first all the same, and what has no known
             duration comes last.
@@ -76,6 +79,21 @@ class ListedSubfolder(NamedTuple):
     files: int
 
 
+class SearchedFacts(NamedTuple):
+    """The facts about an inspected item by which it is found or sorted.
+
+    Attributes:
+        duration: seconds; None if unknown.
+        tags: text of the title, the artist and the album.
+    """
+
+    duration: float | None = None
+    tags: str = ""
+
+
+FactsOf = Callable[[Renditions | File], SearchedFacts | None]
+"""Returns the facts about an item, from any thread; None where it isn't inspected yet."""
+
 ViewItem = ListedSubfolder | Renditions | File
 
 
@@ -85,8 +103,8 @@ class View:
 
     Attributes:
         items: folders, then titles and files.
-        unknown: some of the items without a known duration, if they are sorted by durations.
-        version: number of the listing, and of the durations that were known.
+        unknown: some of the items that may be in it, or in another place, once they are inspected.
+        version: number of the listing, and of the facts that were known.
     """
 
     items: Sequence[ViewItem]
@@ -101,7 +119,7 @@ class View:
 def make_view(
     listing: Listing,
     query: ViewQuery,
-    duration_of: Callable[[Renditions | File], float | None],
+    facts_of: FactsOf,
     *,
     unknown_files: int,
     version: int = 0,
@@ -110,25 +128,25 @@ def make_view(
     """Select and order the items of a view, which takes time with many files.
 
     Args:
-        duration_of: returns the known duration of an item.
-        unknown_files: most items of unknown duration that are returned for inspection.
+        unknown_files: most items that are returned for inspection.
         name_order: caches the order of all items for later views.
     """
     items: list[Renditions | File] = []
     folders: list[ListedSubfolder] = []
-    words = list(dict.fromkeys(folded(query.search).split()))
+    search = _Search(query.search, facts_of)
     prefix = f"{query.folder}/" if query.folder else ""
     for listed in (listing.titles, listing.files):
-        if query.folder is None or words:
+        if query.folder is None or search.words:
             found = _beneath(listed, prefix)
-            items += (one for one in found if _matches(one.path[len(prefix) :], words)) if words else found
+            items += (one for one in found if search.matches(one, len(prefix))) if search.words else found
         else:
             _look_into(listed, prefix, items, folders if listed is listing.files else None)
     is_whole = len(items) == len(listing.titles) + len(listing.files)
     names = (name_order or NameOrder()).of(listing) if is_whole else by_name(items)
     if query.descending:
         names = names[::-1]
-    ordered, unknown = _ordered(names, query, duration_of)
+    ordered, unknown = _ordered(names, query, facts_of)
+    unknown = [*search.unknown, *unknown]
     folders = list(in_order(folders, lambda folder: natural_key(folder.path)))
     if query.descending and query.sort == "name":
         folders.reverse()
@@ -160,14 +178,14 @@ class NameOrder:
 def _ordered(
     names: list[Renditions | File],
     query: ViewQuery,
-    duration_of: Callable[[Renditions | File], float | None],
+    facts_of: FactsOf,
 ) -> tuple[list[Renditions | File], list[Renditions | File]]:
     """Order items that are in the order of names; also return those whose unknown duration matters."""
     sign = -1 if query.descending else 1
     if query.sort == "date":
         return _by_numbers(names, [sign * modified(item) for item in names], np.int64), []
     if query.sort == "length":
-        durations = [(item, duration_of(item)) for item in names]
+        durations = [(item, None if (facts := facts_of(item)) is None else facts.duration) for item in names]
         known = [(item, sign * seconds) for item, seconds in durations if seconds is not None]
         unknown = [item for item, seconds in durations if seconds is None]
         first = _by_numbers([item for item, _ in known], [seconds for _, seconds in known], np.float64)
@@ -188,9 +206,30 @@ def modified(item: Renditions | File) -> int:
     return max(file.modified for file in item.files) if isinstance(item, Renditions) else item.modified
 
 
-def _matches(path: str, words: Sequence[str]) -> bool:
-    name = folded(path)
-    return all(word in name for word in words)
+class _Search:
+    """The search for words.
+
+    Attributes:
+        words: the words, each once.
+        unknown: files of music that didn't match by their paths, and whose tags aren't known.
+    """
+
+    def __init__(self, text: str, facts_of: FactsOf) -> None:
+        self.words = list(dict.fromkeys(search_key(text).split()))
+        self.unknown: list[Renditions | File] = []
+        self._facts_of = facts_of
+
+    def matches(self, item: Renditions | File, begin: int) -> bool:
+        """Return whether an item has all words in its tags or in its path, from a character on."""
+        path = search_key(item.path[begin:])
+        missing = [word for word in self.words if word not in path]
+        if not missing or not path.endswith(SOUND_ENDINGS):
+            return not missing
+        if (facts := self._facts_of(item)) is None:
+            self.unknown.append(item)
+            return False
+        tags = search_key(facts.tags)
+        return all(word in tags for word in missing)
 
 
 def _beneath(items: Sequence[Renditions | File], prefix: str) -> Sequence[Renditions | File]:
@@ -237,25 +276,25 @@ class Views:
     """The recently requested views of a library. Searches wait for searches alone, others for others.
 
     Args:
-        duration_of: returns the known duration of an item; called in a thread.
+        facts_of: is called in a thread.
     """
 
-    def __init__(self, duration_of: Callable[[Renditions | File], float | None], limits: ViewLimits) -> None:
+    def __init__(self, facts_of: FactsOf, limits: ViewLimits) -> None:
         order = NameOrder()
-        self._searches, self._others = (_ViewQueue(duration_of, limits, order) for _ in range(2))
+        self._searches, self._others = (_ViewQueue(facts_of, limits, order) for _ in range(2))
 
     async def get(self, listing: Listing, query: ViewQuery, learnt: int, network: str = "") -> View:
         """Return the view of a listing.
 
         Args:
             query: which items are wanted, in which order.
-            learnt: a number that changes when more durations are known.
+            learnt: a number that changes when more facts are known that the view depends on.
             network: the client's; networks that wait at the same time take turns.
 
         Raises:
             TooManyViewsError: too many other views wait to be made.
         """
-        version = (listing.number, learnt if query.sort == "length" else 0)
+        version = (listing.number, learnt if query.sort == "length" or query.search else 0)
         queue = self._searches if query.search else self._others
         return await queue.get(listing, query, version, network)
 
@@ -264,17 +303,17 @@ class _ViewQueue:
     """Makes views one at a time, each once for all its requests, and keeps the last ones.
 
     Args:
-        duration_of: returns the known duration of an item; called in a thread.
+        facts_of: is called in a thread.
         name_order: caches the order of all items for later views.
     """
 
     def __init__(
         self,
-        duration_of: Callable[[Renditions | File], float | None],
+        facts_of: FactsOf,
         limits: ViewLimits,
         name_order: NameOrder,
     ) -> None:
-        self._duration_of = duration_of
+        self._facts_of = facts_of
         self._limits = limits
         self._name_order = name_order
         self._kept = BoundedDict[ViewQuery, View](limits.kept)
@@ -315,7 +354,7 @@ class _ViewQueue:
             make_view,
             listing,
             query,
-            self._duration_of,
+            self._facts_of,
             unknown_files=self._limits.unknown_files,
             version=version[1],
             name_order=self._name_order,

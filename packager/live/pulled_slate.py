@@ -30,9 +30,13 @@ class SlateFallback:
             fetch it itself, which then has no slate.
         channel: the channel's name, for the log.
         limits: how soon the slate is shown, and when it is tried again.
+
+    Attributes:
+        feeds_slate: whether what was written to an ffmpeg last is the slate.
     """
 
     paced = False
+    feeds_slate = False
 
     def __init__(
         self,
@@ -139,6 +143,7 @@ class SlateFallback:
 
     async def feed(self, process: Process) -> None:
         """Write what is on air to an ffmpeg; the slate only until the source is back. See ``Supply``."""
+        self.feeds_slate = self.shows_slate
         if self._on_air is None:
             process.close_stdin()
         elif self.shows_slate:

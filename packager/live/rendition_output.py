@@ -16,7 +16,7 @@ from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.live.timed_metadata import PartPosition, TimedMetadata
 from packager.segment.grid_segmenter import Segmenter
 from packager.segment.part_packer import CutPart
-from packager.window.model import LivePart
+from packager.window.model import SLATE_BRAND, LivePart
 from packager.window.program_date_time import Instant, WallClock
 from packager.window.rendition_log_writer import RenditionWriter
 from packager.window.sequence_numbers import SequenceNumbers
@@ -132,6 +132,7 @@ class RunContext:
         timed_metadata: the channel's events, which go with the parts.
         frame_rate: pictures per second of the source, where they aren't those of the channel's cadence.
         on_part: called for each part with the seconds from its last frame's end to its being published.
+        plays_slate: returns whether what the run was fed is the channel's slate.
     """
 
     clock: WallClock
@@ -142,6 +143,7 @@ class RunContext:
     on_part: Callable[[float], None]
     limits: LiveLimits = DEFAULT_LIMITS
     frame_rate: Fraction | None = None
+    plays_slate: Callable[[], bool] = lambda: False
 
 
 class Feed:
@@ -265,6 +267,8 @@ class Feed:
         self._timescale, self._track_id = track.timescale, track.track_id
         carries = self._run.timed_metadata.carries(self._name)
         self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
+        if self._run.plays_slate():
+            self._init = with_brand(self._init, SLATE_BRAND)
         self._entry = parse_sample_entry(track.sample_entries[0])
         has_picture = bool(self._entry.width)
         self._writer.begin(self._init, self._entry, self._run.frame_rate if has_picture else None)

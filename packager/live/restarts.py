@@ -15,6 +15,7 @@ from packager.live.copy_run import CopyRun
 from packager.live.encoder_run import EncoderRun
 from packager.live.limits import DEFAULT_LIMITS
 from packager.live.picture_output import PictureFeed
+from packager.live.pulled_slate import SlateFallback
 from packager.live.rendition_output import Feed, RunContext, RunStart
 from packager.live.run import ChannelRun
 from packager.live.sound_output import SoundFeed
@@ -303,6 +304,7 @@ class Restarts:
             self._on_part,
             self._limits,
             _own_frame_rate(source, plan.cadence, self._limits.source.pump),
+            lambda: isinstance(source.pump, PublishedSource | SlateFallback) and source.pump.feeds_slate,
         )
 
         def note(fault: str) -> Callable[[bool], None]:

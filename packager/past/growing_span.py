@@ -262,7 +262,7 @@ class GrowingSpans:
         """
         found = self._kept.get((start, rendition))
         if found is not None:
-            self._kept[start, rendition] = found  # it may have grown
+            self._kept[start, rendition] = found  # measured again, since it grows
         return found
 
     def add(self, start: Fraction, rendition: str, made: GrowingSpan) -> None:

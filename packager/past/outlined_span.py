@@ -148,6 +148,18 @@ class OutlinedTrack:
         outline, at = self.outline(position)
         return outline.seconds(field, at)
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the newest segment that has a timeline is of pictures."""
+        timeline = self.newest_timeline
+        return timeline is not None and bool(timeline.entry.width)
+
+    @property
+    def newest_timeline(self) -> Timeline | None:
+        """The timeline of the newest segment that has one; None where none has."""
+        behind = first_of(self.coded[::-1])
+        return None if behind is None else self.timeline(len(self.coded) - 1 - behind)
+
     def timeline(self, position: int) -> Timeline | None:
         """Return the timeline of a number."""
         if not self.column("flags")[position] & THERE:

@@ -10,7 +10,7 @@ import numpy as np
 
 from media.hls.media_playlist import Map, MediaPlaylist, Older
 from media.hls.precompressed_text import PackedText, Text, rendered
-from packager.past.outlined_span import Column, Mask, OutlinedSpan, OutlinedTrack, behind_breaks, first_of
+from packager.past.outlined_span import Column, Mask, OutlinedSpan, OutlinedTrack, behind_breaks
 from packager.past.outlines import MEDIA, NO_TIMELINE, PIECE_SEGMENTS, THERE, Positions, segment_lines
 from packager.publish.hls_line_cache import Suffix
 from packager.publish.hls_multivariant import SpanTotals
@@ -133,5 +133,4 @@ def _totals(own: OutlinedTrack, target_duration: int) -> SpanTotals:
     totals = SegmentTotals(target_duration)
     for one in own.sums(np.flatnonzero(own.has(THERE | MEDIA))):
         totals.add_alike(*one)
-    behind = first_of(own.coded[::-1])
-    return SpanTotals(totals, None if behind is None else own.timeline(len(own.coded) - 1 - behind))
+    return SpanTotals(totals, own.newest_timeline)

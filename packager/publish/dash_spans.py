@@ -177,7 +177,7 @@ class SpanManifests:
         if found is None or not found.may_go_on:
             self._kept.pop(start, None)
             return None
-        self._kept[start] = found  # it may have grown
+        self._kept[start] = found  # measured again, since it grows
         return found
 
     def add(self, start: Fraction, made: SpanManifest) -> None:

@@ -23,7 +23,7 @@ from packager.publish.dash import LiveManifest
 from packager.publish.dash_spans import DelayedManifest, SpanManifest, SpanManifests
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_line_cache import History, playlist_segment
-from packager.publish.hls_multivariant import multivariant_playlist
+from packager.publish.hls_multivariant import live_totals, multivariant_playlist
 from packager.publish.limits import BLOCK_PERIODS, DEFAULT_LIMITS, PublishLimits
 from packager.publish.start_point import start_offset
 from packager.window.cadence import Cadence
@@ -370,7 +370,9 @@ class Presentation:
         """
 
         def render() -> Pieces:
-            playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
+            renditions = list(self._renditions.values())
+            rate, totals = self._cadence.frame_rate, live_totals(renditions)
+            playlist = multivariant_playlist(renditions, rate, totals, suffix=suffix)
             return (playlist.render().encode(),)
 
         return b"".join(rendered(self._render_once(("", False, False, suffix), render)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from media.hls.multivariant import IFrameVariant, Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
-from packager.window.cadence import Cadence
 from packager.window.model import Timeline
-from packager.window.rendition import Rendition, variant_renditions
+from packager.window.rendition import Rendition, RenditionFacts, variant_renditions
 from packager.window.segment_totals import SegmentTotals
 
 AUDIO_GROUP = "audio"
@@ -17,7 +17,7 @@ CAPTIONS_GROUP = "captions"
 
 
 class SpanTotals(NamedTuple):
-    """The sums over a rendition's segments of a span, and the last of their timelines."""
+    """The sums over the listed segments of a rendition, and the last of their timelines."""
 
     totals: SegmentTotals
     timeline: Timeline | None
@@ -31,42 +31,47 @@ class _Described(NamedTuple):
         peak: bits per second at most; where many segments are too short to count, the average may be more.
     """
 
-    rendition: Rendition
+    rendition: RenditionFacts
     totals: SegmentTotals
     timeline: Timeline | None
     average: int
     peak: int
 
 
-def _described(rendition: Rendition, span: SpanTotals | None) -> _Described:
-    window = rendition.window
-    totals, timeline = (window.finished.totals, None) if span is None else span
+def live_totals(renditions: Iterable[Rendition]) -> Mapping[str, SpanTotals]:
+    """Return the sums over the segments of the live playlists."""
+    return {one.name: SpanTotals(one.window.finished.totals, one.window.timeline) for one in renditions}
+
+
+def _described(rendition: RenditionFacts, span: SpanTotals) -> _Described:
+    totals, timeline = span
     average = totals.average_bandwidth
     peak = max(totals.peak_bandwidth or rendition.bitrate, average)
-    return _Described(rendition, totals, timeline or window.timeline, average or rendition.bitrate, peak)
+    return _Described(rendition, totals, timeline, average or rendition.bitrate, peak)
 
 
 def multivariant_playlist(
-    renditions: Sequence[Rendition],
-    cadence: Cadence,
+    renditions: Sequence[RenditionFacts],
+    frame_rate: Fraction,
+    totals: Mapping[str, SpanTotals],
     *,
     suffix: str = "",
-    span: Mapping[str, SpanTotals] | None = None,
     pictures: Sequence[IFrameVariant] = (),
 ) -> MultivariantPlaylist:
-    """Write a channel's multivariant playlist.
+    """Write the multivariant playlist of a channel, a span or a recording.
 
     Args:
-        renditions: the channel's, each with a timeline.
+        renditions: each with a timeline; video from large to small, then the sound, then captions.
+        frame_rate: frames per second, where a timeline doesn't say others.
+        totals: the sums over the segments that are listed, by rendition.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
-        span: of its segments, by rendition; None: the live playlists' segments are described.
         pictures: its I-frame playlists, which players show while a viewer seeks.
 
     Returns:
         The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
         a variant for each audio rendition.
     """
-    found = {one.name: _described(one, None if span is None else span[one.name]) for one in renditions}
+    found = {one.name: _described(one, totals[one.name]) for one in renditions}
     primary = variant_renditions(renditions)
     sound = [one for one in renditions if one not in primary and one.language is None]
     captions = [one for one in renditions if one.language is not None]
@@ -74,7 +79,7 @@ def multivariant_playlist(
     texts = sorted(captions, key=lambda one: -found[one.name].totals.peak_bandwidth)
     others = [found[one.name] for one in (*sound[:1], *texts[:1])]
     variants = [
-        _variant(found[one.name], others, cadence, suffix, audio=bool(sound), captions=bool(captions))
+        _variant(found[one.name], others, frame_rate, suffix, audio=bool(sound), captions=bool(captions))
         for one in primary
     ]
     media = [_audio(found[one.name], suffix, default=one is sound[0]) for one in sound]
@@ -85,7 +90,7 @@ def multivariant_playlist(
 def _variant(
     described: _Described,
     others: Sequence[_Described],
-    cadence: Cadence,
+    frame_rate: Fraction,
     suffix: str,
     *,
     audio: bool,
@@ -97,7 +102,7 @@ def _variant(
     coded = [one for one in played if one.rendition.language is None]
     timelines = [one.timeline for one in coded if one.timeline is not None]
     entries = [one.entry for one in timelines]
-    frame_rate = (timelines[0].frame_rate if timelines else None) or cadence.frame_rate
+    frame_rate = (timelines[0].frame_rate if timelines else None) or frame_rate
     return Variant(
         uri=f"{rendition.name}/media.m3u8{suffix}",
         bandwidth=sum(one.peak for one in played),
@@ -123,7 +128,7 @@ def _audio(described: _Described, suffix: str, *, default: bool) -> Media:
     )
 
 
-def _captions(rendition: Rendition, language: str, suffix: str) -> Media:
+def _captions(rendition: RenditionFacts, language: str, suffix: str) -> Media:
     return Media(
         type="SUBTITLES",
         group_id=CAPTIONS_GROUP,

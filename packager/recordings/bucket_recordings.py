@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
@@ -16,6 +15,7 @@ from itertools import islice
 
 import structlog
 
+from packager.blocking_calls import ThreadFlights
 from packager.dvr import index
 from packager.dvr.index import IndexLine
 from packager.dvr.init_files import parse_init
@@ -86,7 +86,7 @@ class BucketRecording:
         self.threads = bucket.threads
         self._folder = folder
         self._bucket = bucket
-        self._lock = threading.Lock()
+        self._looks = ThreadFlights[str, None]()
 
     def reading(self) -> AbstractContextManager[RecordingReader]:
         """Keep nothing, as this server removes no recordings in S3."""
@@ -119,12 +119,14 @@ class BucketRecording:
         Raises:
             OSError: S3 can't be reached now.
         """
-        with self._lock:
-            if self.is_unsure:
-                with contextlib.suppress(NotFoundError):
-                    self._bucket.client.describe(f"{self._folder}/{head_name()}")
-                    self.obstacle = ""
-                self.is_unsure = False
+        if self.is_unsure:
+            self._looks.do(self._folder, self._look_for_head)
+
+    def _look_for_head(self) -> None:
+        with contextlib.suppress(NotFoundError):
+            self._bucket.client.describe(f"{self._folder}/{head_name()}")
+            self.obstacle = ""
+        self.is_unsure = False
 
     def _lay_out(self) -> Mapping[int, MovieLayout]:
         names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]

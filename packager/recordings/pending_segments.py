@@ -113,8 +113,7 @@ class PendingSegments:
             # The recording of an event has the whole publication already.
             if not one.span and one.first <= rows[0].number <= rows[-1].number <= one.last:
                 return one
-        lines = {name: one.lines for name, one in found.items()}
-        return make_recording(self._place, recordings, ending, segments, span.names, known, lines)
+        return make_recording(self._place, recordings, ending, segments, span.names, known)
 
     def _stored(self, span: KeptSpan) -> dict[str, StoredRendition]:
         """Return the segments of a span that are there, by rendition."""

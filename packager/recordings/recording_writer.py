@@ -7,21 +7,19 @@ renamed at the end; after an interruption it is built anew.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import replace as replaced
 from fractions import Fraction
 
 from msgspec.structs import replace
 
-from media.hls.attribute_values import text
 from media.hls.date_range import read_date_range
 from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.disk_rendition import DvrFolder
-from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES, IndexLine, encode
+from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES, archived_line_of, encode
 from packager.dvr.init_files import read_timelines
-from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number
 from packager.past import dash_captions
@@ -30,11 +28,14 @@ from packager.past.manifest import manifest
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.periods import recorded_periods
 from packager.past.playlists import media_playlist, without_common_gaps
+from packager.past.span_playlists import span_totals
 from packager.publish.dash_captions import INIT
 from packager.publish.date_ranges import merged
+from packager.publish.hls_multivariant import multivariant_playlist
 from packager.recordings import metadata as metadata_files
 from packager.recordings.metadata import EventEnd, RecordingMetadata
 from packager.safe_files import ASIDE, DataFolder, OpenFolder
+from packager.window.log import RenditionFormat
 from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
 from packager.window.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
 
@@ -105,18 +106,18 @@ def make_recording(
     segments: dict[str, list[LiveSegment]],
     names: RecordingNames,
     known: Iterable[RecordingMetadata],
-    lines: Mapping[str, Mapping[int, IndexLine]] | None = None,
 ) -> RecordingMetadata | None:
     """Make a recording of segments in a folder, by links; see ``seal``.
 
     Args:
-        source_place: the folder with a folder of segments and an index for each rendition.
-        lines: the lines of the segments by rendition and number; None: all of the folder's indexes.
+        source_place: the folder with a folder of segments for each rendition.
     """
     playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
     if not playable:
         return None
-    known, ending = list(known), _offering(ending, segments)
+    columns = OutlinedSpan.of(segments)
+    formats = _recorded(ending, columns)
+    known, ending = list(known), _with_movie(ending, formats)
     with recordings.open(make=True) as folder:
         taken = {one.id for one in known}
         name = _free_name(folder, taken, metadata_files.name_of(playable[0].program_date_time))
@@ -124,7 +125,6 @@ def make_recording(
         for one in known:
             if replace(one, id=name, dash=False) == found:
                 return one
-        columns = OutlinedSpan.of(segments)
         erase_in(folder, f".{name}")
         draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
         with folder.folder(draft_name, make=True) as draft, source_place.open() as source:
@@ -136,36 +136,36 @@ def make_recording(
                 )
                 with source.folder(rendition) as own, draft.folder(rendition, make=True) as target:
                     _link(own, target, kept, extension)
-                    target.write_whole(INDEX, _index(own, None if lines is None else lines[rendition]))
+                    target.write_whole(INDEX, map(encode, map(archived_line_of, kept)))
                     target.write_whole(MEDIA, playlist.render().encode())
                     if (shown := i_frame_playlist(columns, rendition)) is not None:
                         target.write_whole(I_FRAMES, shown.render().encode())
-            master = [ending.master.rstrip("\n"), *map(str, i_frame_variants(columns))]
-            draft.write_whole(MASTER, text(master))
+            totals, pictures = span_totals(columns, ending.target_duration), i_frame_variants(columns)
+            rate = Fraction(*ending.frame_rate)
+            master = multivariant_playlist(formats, rate, totals, pictures=pictures)
+            draft.write_whole(MASTER, master.render().encode())
             made = replace(found, dash=_write_manifest(draft, segments, ending))
             draft.write_whole(METADATA, metadata_files.encode(made))
         folder.move(draft_name, folder, name)
     return made
 
 
-def _offering(ending: EventEnd, names: Collection[str]) -> EventEnd:
+def _recorded(ending: EventEnd, columns: OutlinedSpan) -> list[RenditionFormat]:
+    """Return the renditions of the channel that a recording has media of, in the channel's order."""
+    formats = list[RenditionFormat]()
+    for name in dict.fromkeys(_RENDITION.findall(ending.master)):
+        if name in columns.tracks and columns.has_media(name):
+            language = name.removeprefix(CAPTIONS_PREFIX) if name.startswith(CAPTIONS_PREFIX) else None
+            formats.append(RenditionFormat(name, columns.tracks[name].has_pictures, 0, language))
+    return formats
+
+
+def _with_movie(ending: EventEnd, formats: Sequence[RenditionFormat]) -> EventEnd:
     """Return the facts for a recording that has media of these renditions alone; others were added since."""
-    master, variants, lines = list[str](), list[str](), iter(ending.master.splitlines())
-    for line in lines:
-        is_variant = line.startswith("#EXT-X-STREAM-INF:")
-        entry = [line, next(lines, "")] if is_variant else [line]
-        found = _RENDITION.search(entry[-1])
-        if found is not None and found[1] not in names:
-            continue
-        master += entry
-        if is_variant and found is not None:
-            variants.append(found[1])
-    if not variants:
-        return ending
+    names, pictures = [one.name for one in formats], [one.name for one in formats if one.video]
     return replace(
         ending,
-        master="\n".join(master),
-        video=ending.video if ending.video is None or ending.video in names else variants[0],
+        video=ending.video if ending.video is None or ending.video in names else next(iter(pictures), None),
         audio=ending.audio if ending.audio in names else None,
     )
 
@@ -191,11 +191,22 @@ def _has_index(dvr: OpenFolder, name: str) -> bool:
 
 
 def listed(found: dict[str, StoredRendition], segment_duration: Fraction) -> dict[str, list[LiveSegment]]:
-    """Align a recording's renditions, without the gaps that all share."""
-    if not found:
+    """Align a recording's renditions, without the channel's slate and the gaps that all share."""
+    shown = {name: one.without(_slate(found)) for name, one in found.items()}
+    if not any(one.lines for one in shown.values()):
         return {}
-    segments, _ = align_renditions(found, last_number(found) + 1, segment_duration, whole=False)
+    segments, _ = align_renditions(shown, last_number(shown) + 1, segment_duration, whole=False)
     return without_common_gaps(segments)
+
+
+def _slate(found: Mapping[str, StoredRendition]) -> Collection[int]:
+    """Return the numbers of the segments in which any rendition has the channel's slate."""
+    numbers = set[int]()
+    for rendition in found.values():
+        timelines = {number for number, one in rendition.timelines.items() if one.is_slate}
+        if timelines:
+            numbers.update(line.number for line in rendition.lines.values() if line.init in timelines)
+    return numbers
 
 
 def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[LiveSegment]]:
@@ -244,12 +255,6 @@ def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], e
     names += [segment_uri(one.number, extension) for one in segments if not one.gap]
     for name in names:
         source.link(name, target, name)
-
-
-def _index(source: OpenFolder, lines: Mapping[int, IndexLine] | None) -> bytes | Iterator[bytes]:
-    """Return the index of a recording's rendition: of these lines, or else of all in a folder."""
-    # Copied, since the DVR's own index is still changed.
-    return source.read(INDEX, DEFAULT_LIMITS.index_bytes) if lines is None else map(encode, lines.values())
 
 
 def _metadata(name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> RecordingMetadata:

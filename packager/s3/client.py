@@ -35,6 +35,7 @@ from packager.library.storage_interface import FileChangedError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount
 from packager.s3.counters import REFUSED, UNAVAILABLE, S3Counters
+from packager.s3.endpoint import ENDPOINTS, NOWHERE, proxy_of
 from packager.s3.limits import S3RequestLimits
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class S3Client:
             self._store = S3Store(
                 self.bucket,
                 prefix=self.prefix or None,
-                client_options=_client_options(limits, environment),
+                client_options=_client_options(self.bucket, limits, environment),
                 retry_config={
                     "max_retries": limits.retries,
                     "retry_timeout": timedelta(seconds=limits.retry_seconds),
@@ -314,7 +315,7 @@ class S3Client:
         Raises:
             UnavailableError: S3 can't be asked now.
         """
-        left = self._limits.listed_keys
+        left, ends = self._limits.listed_keys, self._clock() + self._limits.listing_total_seconds
         for _ in range(MAX_UNLISTABLE_KEYS):
             pages = obstore.list(self._store, folder or None, offset=behind, chunk_size=PAGE_KEYS)
             try:
@@ -322,7 +323,7 @@ class S3Client:
                     with self._request(folder):
                         page = self._in_time(partial(anext, pages, None))
                         left -= 0 if page is None else len(page)
-                        if left < 0:
+                        if left < 0 or self._clock() > ends:
                             raise _WrongAnswerError(ENDLESS)
                     if page is None:
                         return
@@ -491,6 +492,8 @@ class S3Client:
             self.reachability.refused(reason)
             return AccessRefusedError(reason)
         reason = f"S3 doesn't answer as it should: {code}" if code else "S3 doesn't answer"
+        if NOWHERE in told:
+            reason = "S3 leads to another host, which isn't followed"
         self.counters.failed(UNAVAILABLE)
         self.reachability.failed(reason)
         return UnavailableError(reason)
@@ -569,14 +572,14 @@ def _nanoseconds(meta: ObjectMeta) -> int:
     return round(meta["last_modified"].timestamp()) * 10**9
 
 
-def _client_options(limits: S3RequestLimits, environment: Mapping[str, str]) -> ClientConfig:
-    endpoints = (
-        environment.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
-    )
-    return {
+def _client_options(bucket: str, limits: S3RequestLimits, environment: Mapping[str, str]) -> ClientConfig:
+    options: ClientConfig = {
         # An endpoint with http was configured on purpose.
-        "allow_http": any(endpoint.lower().startswith("http://") for endpoint in endpoints),
+        "allow_http": any(environment.get(name, "").lower().startswith("http://") for name in ENDPOINTS),
         "connect_timeout": timedelta(seconds=limits.connect_seconds),
         "read_timeout": timedelta(seconds=limits.silent_seconds),
         "timeout": timedelta(seconds=limits.request_seconds),
     }
+    if (proxy := proxy_of(bucket, environment)) is not None:
+        options["proxy_url"], options["proxy_excludes"] = proxy
+    return options

@@ -21,6 +21,7 @@ class S3RequestLimits:
         request_bytes: most bytes of one range.
         listed_keys: most keys of a listing.
         listing_seconds: how long the listing of a folder's folders may take, or a page of another listing.
+        listing_total_seconds: how long all pages of a listing may take, with what is done about each.
         retries: how often a failed request is repeated at once.
         retry_seconds: age of a request from which it isn't repeated.
         failures: requests that fail in a row until S3 counts as unreachable; all further ones then fail at
@@ -33,6 +34,7 @@ class S3RequestLimits:
     request_bytes: int = 16 << 20
     listed_keys: int = 4_000_000
     listing_seconds: float = 20.0
+    listing_total_seconds: float = 1800.0
     retries: int = 1
     retry_seconds: float = 3.0
     failures: int = 3

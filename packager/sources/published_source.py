@@ -118,6 +118,7 @@ class PublishedSource:
         elsewhere: the node of a cluster that has the channel's publisher, if that is another one; else empty.
         needed_at: when the reader of the stream on air needs more data, by the monotonic clock; None if
             unknown.
+        feeds_slate: whether the stream that was given to a reader last is the channel's slate.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class PublishedSource:
         self._past_lost_packets = 0
         self._changed = asyncio.Event()
         self._given: Publication | None = None
+        self.feeds_slate = False
         self._last_stream: object = None
         self._last_burst: float | None = None
         # The format of a stream that turned out to be one that ffmpeg must demux.
@@ -444,6 +446,11 @@ class PublishedSource:
         if self._given is not None:
             self._given.dismiss(f"it can't be played: {reason}")
 
+    def _pump_to_read(self) -> Pump | None:
+        """Return the stream on air, which ffmpeg or ffprobe is about to get."""
+        self._given, self.feeds_slate = self.live, self.live is not None and self.live.is_slate
+        return self._pump
+
     async def feed(
         self, process: StreamTaker, tracks: Sequence[StreamTrack] = (), oldest: float | None = None
     ) -> None:
@@ -452,7 +459,7 @@ class PublishedSource:
         Args:
             tracks: of a stream that is demuxed here; none if ffmpeg gets the stream as it comes.
         """
-        pump, self._given = self._pump, self.live
+        pump = self._pump_to_read()
         if pump is None or (tracks and not self.may_demux):
             process.close_stdin()
         elif not tracks and not self.has_packets:
@@ -500,7 +507,7 @@ class PublishedSource:
 
     async def feed_chunks(self, taker: ChunkTaker, oldest: float) -> None:
         """Push the chunks of the stream on air; see ``Pump.feed_chunks``."""
-        pump, self._given = self._pump, self.live
+        pump = self._pump_to_read()
         if pump is None:
             taker.close_stdin()
         else:
@@ -523,7 +530,7 @@ class PublishedSource:
 
     def branch(self, most_bytes: int, oldest: float) -> TeeBranch | None:
         """Let the stream on air go another way, too; None where there is none. See ``Pump.branch``."""
-        pump, self._given = self._pump, self.live
+        pump = self._pump_to_read()
         return None if pump is None else pump.branch(most_bytes, oldest)
 
     def _notify(self) -> None:

@@ -10,11 +10,12 @@ them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from media.dash.durations import rounded_up
 from media.dash.mpd import Period, StaticManifest
@@ -24,6 +25,7 @@ from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from packager.vod.index.chapters import NO_CHAPTERS
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.manifest import manifest
+from packager.vod.movie.versioned_addresses import VERSION_PREFIX
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
 from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth
 from packager.vod.segments.clip import Clip, ClipError, clipped, read_clip
@@ -35,6 +37,8 @@ SUFFIX = ".playlist.json"
 """The ending of such files' names."""
 
 TRACKS = ("video", "audio")
+
+_VERSION = re.compile(f"/{VERSION_PREFIX}[^/]+/")
 
 MAX_PATH_BYTES = 4096
 """Longest path of a clip's film, as long as a system takes it (PATH_MAX)."""
@@ -118,7 +122,7 @@ def _clip(number: int, told: Any) -> SequenceClip:
 
 
 Offered = Callable[[str], OfferedFile]
-"""Returns a film's tracks by its path, at addresses relative to those of the playlist."""
+"""Returns a film's tracks by its path."""
 
 NO_TEXT = "none"
 """The name of text that says nothing, for clips that have none."""
@@ -129,7 +133,8 @@ class _ClipStretch:
     """The entries of one clip's track in a playlist, kept apart from the film's index.
 
     Attributes:
-        segments: the segments, whose addresses are relative to those of the sequence's tracks.
+        segments: the segments, whose addresses are relative to those of the sequence's tracks, and beneath
+            the sequence: who may fetch its playlists may fetch what they name, and no more of the films.
         bandwidth: bit/s at most.
         average: bit/s; None where it is encoded on request.
         codec: RFC 6381 string.
@@ -168,6 +173,8 @@ class ClipSequence:
         periods: of DASH, one of each clip.
         longest: seconds of the longest segment.
         independent: whether each segment can be decoded without any other.
+        members: of each clip, the path of its film, and the addresses beneath the film that the clip has, of
+            any version.
     """
 
     stretches: dict[str, list[_ClipStretch]]
@@ -175,6 +182,14 @@ class ClipSequence:
     periods: Sequence[Period]
     longest: Fraction
     independent: bool
+    members: Sequence[tuple[str, Sequence[str]]]
+
+    def addresses(self) -> bytes:
+        """Return a line for each clip, with its number and film, and for each address beneath it."""
+        lines = [""]
+        for number, (path, names) in enumerate(self.members):
+            lines += [f"{number}={quote(path)}", *(f"{number}/{name}" for name in names), ""]
+        return "\n".join(lines).encode()
 
     def multivariant_playlist(self) -> MultivariantPlaylist:
         """Offer the picture with the sound, or either alone."""
@@ -227,6 +242,19 @@ class ClipSequence:
         return StaticManifest(duration, self.longest, self.periods)
 
 
+def film_of(addresses: bytes, wanted: str) -> str | None:
+    """Return the path of the film that has what is at an address beneath a sequence; None where nothing is.
+
+    Args:
+        addresses: the lines of ``ClipSequence.addresses``.
+        wanted: the address, which begins with the clip's number.
+    """
+    if f"\n{_VERSION.sub('/', wanted)}\n".encode() not in addresses:
+        return None
+    begin = f"\n{wanted.partition('/')[0]}=".encode()
+    return unquote(addresses.partition(begin)[2].partition(b"\n")[0].decode())
+
+
 def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: SequenceLimits) -> ClipSequence:
     """Make one presentation of clips, one behind the other.
 
@@ -243,6 +271,7 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
     stretches: dict[str, list[_ClipStretch]] = {}
     periods: list[Period] = []
     texts: list[_ClipText] = []
+    members: list[tuple[str, Sequence[str]]] = []
     start, longest, independent, count = Fraction(0), Fraction(0), True, 0
     for number, one in enumerate(clips):
         film = offered(one.path)
@@ -262,14 +291,23 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
             raise TooLargeError(f"more than {limits.segments} segments of all clips")
         lasts = next(iter(kinds.values())).duration
         for kind, track in kinds.items():
-            stretches.setdefault(kind, []).append(_stretch(one.path, track, lasts, first=not number))
-        texts.append(_ClipText(one.path, film.text_tracks, index.text, lasts))
-        made = manifest([replace(film, index=index)])
+            stretches.setdefault(kind, []).append(_stretch(number, track, lasts))
+        texts.append(_ClipText(number, film.text_tracks, index.text, lasts))
+        members.append((one.path, [*_media_names(kinds.values()), *texts[-1].names]))
+        made = manifest([replace(film, index=index, prefix=f"{number}/")])
         lasts = rounded_up(made.duration)
         periods.append(Period(str(number), start, lasts, made.periods[0].adaptation_sets))
         start, longest = start + lasts, max(longest, made.max_segment_duration)
         independent = independent and film.starts.independent
-    return ClipSequence(stretches, _joined_texts(texts), periods, longest, independent)
+    return ClipSequence(stretches, _joined_texts(texts), periods, longest, independent, members)
+
+
+def _media_names(tracks: Iterable[OfferedTrack]) -> Iterator[str]:
+    """Yield the addresses of tracks beneath their film, with an edit list or without, of any version."""
+    for track in tracks:
+        for one in (track, track.without_edit_list) if track.video else (track,):
+            yield f"{one.name}/{INIT_NAME}"
+            yield from (f"{one.name}/{name}{SEGMENT_SUFFIX}" for name in track.segment_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +315,12 @@ class _ClipText:
     """The text of one clip.
 
     Attributes:
+        number: the place of the clip in the sequence, from 0.
         text: which segments of them are the clip's.
         lasts: seconds of the clip.
     """
 
-    path: str
+    number: int
     tracks: Sequence[TextTrack]
     text: TextSegments
     lasts: Fraction
@@ -290,11 +329,21 @@ class _ClipText:
         """List those of a track, or what says nothing for as long."""
         if track is None:
             return [Segment(f"../{NO_TEXT}{TEXT_SUFFIX}", self.lasts)]
-        folder = f"../../../{quote(self.path)}/{TEXT_FOLDER}/{track.name}/{track.version.folder}"
+        folder = f"../../{self.number}/{TEXT_FOLDER}/{track.name}/{track.version.folder}"
         durations = self.text.durations
         durations[-1] = max(durations[-1] + self.lasts - sum(durations), Fraction(1, 1000))
         named = zip(self.text.ending_webvtt_names, durations, strict=True)
         return [Segment(f"{folder}{name}{TEXT_SUFFIX}", duration) for name, duration in named]
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The addresses of all tracks beneath the film, as WebVTT and in MP4, of any version."""
+        text = self.text
+        numbers = range(text.first, text.first + len(text.ending_webvtt_names))
+        media = [f"{text.mp4_name.replace('$Number$', str(number))}{SEGMENT_SUFFIX}" for number in numbers]
+        for track in self.tracks:
+            names = (INIT_NAME, *media, *(f"{one}{TEXT_SUFFIX}" for one in text.ending_webvtt_names))
+            yield from (f"{TEXT_FOLDER}/{track.name}/{name}" for name in names)
 
 
 def _joined_texts(clips: Sequence[_ClipText]) -> list[_SequenceText]:
@@ -337,23 +386,23 @@ def _played(tracks: Sequence[OfferedTrack]) -> OfferedTrack:
     return next((one for one in tracks if one.plays_everywhere), tracks[0])
 
 
-def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) -> _ClipStretch:
+def _stretch(clip: int, track: OfferedTrack, lasts: Fraction) -> _ClipStretch:
     """Return the facts about a clip's track that playlists need.
 
     Args:
+        clip: the place of the clip in the sequence, from 0.
         lasts: seconds of the clip, which all its tracks fill: else what follows would drift apart.
-        first: whether it is the first clip of the sequence.
     """
     # hls.js takes what is behind a discontinuity to begin with its first decode time and to be shown when its
     # composition times say, edit list or not.
     has_edit_list = track.video and track.is_reordered and not track.is_encoded
     name = track.without_edit_list.name if has_edit_list else track.name
-    folder = f"../../{quote(path)}/{name}/{track.version.folder}"
+    folder = f"../{clip}/{name}/{track.version.folder}"
     init = Map(folder + INIT_NAME)
     durations = track.durations
     durations[-1] = max(durations[-1] + lasts - track.duration, Fraction(1, 1000))
     segments = [
-        Segment(f"{folder}{name}{SEGMENT_SUFFIX}", duration, init, discontinuity=not (first or at))
+        Segment(f"{folder}{name}{SEGMENT_SUFFIX}", duration, init, discontinuity=clip > 0 and not at)
         for at, (name, duration) in enumerate(zip(track.segment_names, durations, strict=True))
     ]
     return _ClipStretch(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from urllib.parse import quote
 
 import structlog
 
@@ -18,7 +17,7 @@ from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.library.title_files import RENDITION
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.threads import ClientThreads, Threads
-from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
+from packager.vod.clip_sequence import ClipSequence, film_of, make_sequence, read_sequence
 from packager.vod.file_lookup import IndexedFile, IndexedFiles, all_text_tracks, find_track, offered_indexes
 from packager.vod.film_facts import FilmFacts
 from packager.vod.film_pictures import FilmPictures
@@ -260,6 +259,20 @@ class Titles:
         """
         return self._written.get((kind, tuple(one.version for one in found)), make)
 
+    def film_of_clip(self, name: str, wanted: str) -> str:
+        """Return the path of the film that has what is at an address beneath a playlist of clips.
+
+        Raises as :meth:`multivariant_playlist`, also where no clip has the address.
+
+        Args:
+            name: of the playlist's file, relative to the library.
+            wanted: the address beneath that of the playlist, which begins with the clip's number.
+        """
+        found = film_of(self.sequence(name, "addresses", ClipSequence.addresses), wanted)
+        if found is None:
+            raise NotFoundError(wanted)
+        return f"{name.rpartition('/')[0]}/{found}".removeprefix("/")
+
     def sequence(self, name: str, kind: str, write: Callable[[ClipSequence], bytes]) -> bytes:
         """Write a text of a playlist of clips; raises as :meth:`multivariant_playlist`.
 
@@ -287,7 +300,7 @@ class Titles:
                 found = IndexedFile(f"{folder}/{path}".removeprefix("/"), "", film.identity, index)
             tracks, _ = all_text_tracks(index, sidecars[path])
             starts = self._segment_starts(found)
-            return OfferedFile(f"../{quote(path)}/", index, starts, text_tracks=tracks)
+            return OfferedFile("", index, starts, text_tracks=tracks)
 
         sidecars: dict[str, Sequence[Sidecar]] = {}
         for path in dict.fromkeys(one.path for one in clips):

@@ -13,11 +13,14 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.fragments.emsg import has_brand
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
 
 WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 """The sample entry of WebVTT's timelines (ISO/IEC 14496-30)."""
 
+SLATE_BRAND = b"slat"
+"""The compatible brand of a slate's init segments, by which a slate is recognised wherever it is stored."""
 
 MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
 """How the names of segments and parts end."""
@@ -69,6 +72,11 @@ class Timeline:
         """Width and height in pixels as the picture is seen."""
         size = self.entry.shown_pixels
         return (size[1], size[0]) if _is_turned_sideways(self.init) else size
+
+    @property
+    def is_slate(self) -> bool:
+        """Whether its segments are the channel's slate, shown while nothing comes from its source."""
+        return self.has_map and has_brand(self.init, SLATE_BRAND)
 
     @property
     def has_map(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, Timeline
 from packager.window.window import Window
@@ -32,7 +33,26 @@ class Rendition:
     language: str | None = None
 
 
-def variant_renditions(renditions: Iterable[Rendition]) -> list[Rendition]:
+class RenditionFacts(Protocol):
+    """The facts by which a multivariant playlist lists a rendition; see ``Rendition``."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def video(self) -> bool: ...  # noqa: D102
+
+    @property
+    def bitrate(self) -> int: ...  # noqa: D102
+
+    @property
+    def language(self) -> str | None: ...  # noqa: D102
+
+
+_Rendition = TypeVar("_Rendition", bound=RenditionFacts)
+
+
+def variant_renditions(renditions: Iterable[_Rendition]) -> list[_Rendition]:
     """Return the variants: the video renditions, or the audio renditions of a channel without video."""
     found = [rendition for rendition in renditions if rendition.language is None]
     return [rendition for rendition in found if rendition.video] or found

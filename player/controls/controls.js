@@ -116,8 +116,9 @@ export class Controls {
     const { latency, targetLatency, paused } = read(this.#playback);
     const isBehind = latency !== null && latency > (targetLatency ?? 0) + EDGE_TOLERANCE_S;
     const isKnown = (this.#playback.engine?.latency ?? null) !== null;
-    byId("edge").classList.toggle("at-edge", isKnown && !isBehind && !paused);
-    const seconds = latency === null ? "" : `, ${latency.toFixed(latency < PRECISE_BELOW_S ? 1 : 0)} s`;
+    const isAway = this.#playback.isTroubled || document.body.classList.contains("server-away");
+    byId("edge").classList.toggle("at-edge", isKnown && !isBehind && !paused && !isAway);
+    const seconds = latency === null || isAway ? "" : `, ${latency.toFixed(latency < PRECISE_BELOW_S ? 1 : 0)} s`;
     say(byId("edge"), isBehind || paused ? `Go to live${seconds && `${seconds} ahead`}` : `Live${seconds}`);
   }
 

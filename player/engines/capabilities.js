@@ -55,11 +55,11 @@ const browser = {
 
 /**
  * Decides how this browser plays an item of the library.
- * @returns {way, file, hls} as `decide`, and reason: why in no way, or ""
+ * @returns {way, file, hls} as `decide`, reason: why in no way, or "", and lacking: the codecs of its sounds that can't be heard here, or ""
  */
 export function judge(item) {
-  const { refused, ...can } = decide(item, browser);
-  if (can.way) return { ...can, reason: "" };
+  const { refused, unheard, ...can } = decide(item, browser);
+  if (can.way) return { ...can, reason: "", lacking: unheard.includes(true) ? named(item, unheard) : "" };
   return { ...can, reason: item.content_type ? explain(item, refused) : item.reason ?? "this kind of file isn't known" };
 }
 
@@ -89,9 +89,10 @@ function plays(container, codecs) {
   return types.some((type) => element.canPlayType(type) !== "");
 }
 
+const named = (item, chosen) => [...new Set(codecNames(item).filter((_, index) => chosen[index]))].join(" and ");
+
 function explain(item, refused) {
-  const names = codecNames(item).filter((_, index) => refused[index]);
   const ending = item.path.match(/\.([^.]+)$/)?.[1].toUpperCase() ?? "such";
-  return names.length ? `this browser says that it doesn't play ${[...new Set(names)].join(" and ")}`
+  return refused.includes(true) ? `this browser says that it doesn't play ${named(item, refused)}`
     : `this browser says that it doesn't play ${ending} files of this kind`;
 }

@@ -6,9 +6,9 @@
  *   an obstacle), encoded (whether its HLS has renditions as H.264 and AAC, too)
  * @param browser what the browser plays: {file(container, codecs), segments(kind, codecs), refused(container, codec)},
  *   each true or false, and choosesSounds: whether it offers the sound tracks of a file
- * @returns {{way: "file"|"segments"|"encoded"|null, file: boolean, hls: "segments"|"encoded"|null, refused: boolean[]}}
- *   the best way, null for none; whether the file can be played as it is; what of its HLS can be played; and which of its
- *   codecs the browser doesn't decode
+ * @returns {{way: "file"|"segments"|"encoded"|null, file: boolean, hls: "segments"|"encoded"|null, refused: boolean[], unheard: boolean[]}}
+ *   the best way, null for none; whether the file can be played as it is; what of its HLS can be played; which of its
+ *   codecs the browser doesn't decode; and which are of sounds that can't be heard in any way
  */
 export function decide(item, browser) {
   const { container, pictures, sounds } = partsOf(item);
@@ -20,12 +20,17 @@ export function decide(item, browser) {
   const copied = choices.map((choice) => Boolean(item.content_type) && browser.segments(kind, choice));
   const isCopied = Boolean(item.hls) && (isUnknown ? item.playable === true : copied.includes(true));
   const hls = isCopied ? "segments" : item.hls && item.encoded ? "encoded" : null;
-  const file = isUnknown || (container !== "" && choices.some((choice) => browser.file(container, choice)));
-  // A title adapts; and of a file some browsers play the first sound alone, where segments offer each.
-  const offersMore = item.kind === "title" || (!browser.choosesSounds && copied.length > 1 && !copied.includes(false));
+  const whole = choices.map((choice) => container !== "" && browser.file(container, choice));
+  const file = isUnknown || whole.includes(true);
+  // In segments are all sounds that are decoded here, and the others encoded; of a file most browsers play one alone.
+  const segmented = copied.map((isDecoded) => isDecoded || Boolean(item.encoded));
+  const fromFile = browser.choosesSounds ? whole.filter(Boolean).length : 1;
+  const offersMore = item.kind === "title" || segmented.filter(Boolean).length > fromFile;
   const way = file && !(isCopied && offersMore) ? "file" : hls;
   const refused = [...pictures, ...sounds].map((codec) => browser.refused(container, codec));
-  return { way, file, hls, refused };
+  const isUnheard = sounds.map((_, index) => !isUnknown && !whole[index] && !(hls && segmented[index]));
+  const unheard = [...pictures.map(() => false), ...isUnheard];
+  return { way, file, hls, refused, unheard };
 }
 
 /**

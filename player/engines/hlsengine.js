@@ -45,7 +45,7 @@ export class HlsEngine {
     hls.on(Hls.Events.ERROR, (_, data) => data.fatal && failed({
       kind: UNSUPPORTED.includes(data.details) ? "codecs"
         : { [Hls.ErrorTypes.MEDIA_ERROR]: "media", [Hls.ErrorTypes.NETWORK_ERROR]: "network" }[data.type] ?? "other",
-      isGone: data.response?.code === 404,
+      status: data.response?.code,
     }));
     hls.loadSource(url);
     hls.attachMedia(video);

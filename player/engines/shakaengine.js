@@ -52,7 +52,7 @@ export class ShakaEngine {
     if (this.#isOver || error.code === Code?.LOAD_INTERRUPTED || error.severity === Severity?.RECOVERABLE) return;
     const kind = error.code === Code?.CONTENT_UNSUPPORTED_BY_BROWSER ? "codecs"
       : error.category === Category?.NETWORK ? "network" : error.category === Category?.MEDIA ? "media" : "other";
-    this.#report.failed({ kind, isGone: error.code === Code?.BAD_HTTP_STATUS && error.data?.[1] === 404 });
+    this.#report.failed({ kind, status: error.code === Code?.BAD_HTTP_STATUS ? error.data?.[1] : undefined });
   }
 
   /** The smallest first, as hls.js has them: Shaka gives no order. */

@@ -351,6 +351,7 @@ function generalAdvice(item) {
 const titleOf = (item) => item.tags?.title ?? item.name;
 
 function describe(item) {
+  const { reason, lacking } = judge(item);
   const renditions = item.renditions?.map((name) => name.match(/\.(\d+p)\./)?.[1] ?? name);
   return [
     item.incomplete && `incomplete: ${item.incomplete}`,
@@ -363,7 +364,8 @@ function describe(item) {
     item.subtitles?.length && `subtitles: ${item.subtitles.map((one) => one.name).join(", ")}`,
     item.codecs && codecNames(item).join(", "),
     ...(item.unused ?? []).map(({ file, reason }) => `not used: ${file} (${reason})`),
-    item.playable === false && item.codecs && !judge(item).reason && `elsewhere: ${item.reason}`,
+    lacking && `without its sound in ${lacking}, which isn't decoded here`,
+    item.playable === false && item.codecs && !reason && `elsewhere: ${item.reason}`,
   ].filter(Boolean).join(" · ");
 }
 

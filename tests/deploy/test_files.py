@@ -9,13 +9,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
+import httpx
 import pytest
+import yaml
 from prometheus_client.exposition import generate_latest
 
 from origin.config.options import Config, LibraryOptions
 from origin.server.endpoints.metrics import ServicesCollector, exposition
 from origin.server.services.services import Services
+from tests.conftest import start_server
+from tests.patience import CLIENT_SECONDS
 from tests.programs import program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -106,7 +111,42 @@ def test_the_container_has_no_rights_and_nothing_to_write_but_its_data() -> None
     )
     assert re.findall(r"uv==(\S+)", image) == pinned
     compose = (DEPLOY / "docker/compose.yml").read_text("utf-8")
-    for line in ("read_only: true", 'user: "10001:10001"', 'cap_drop: ["ALL"]', "no-new-privileges:true"):
-        assert line in compose
-    if shutil.which("docker-compose"):
+    service = compose_service(compose)
+    assert service["read_only"] is True
+    assert service["user"] == "10001:10001"
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    # The first version of the command knows less of the file's format.
+    if shutil.which("docker-compose") and not told("docker-compose", "version", "--short").startswith("1."):
         told("docker-compose", "--file", "docker/compose.yml", "config", "--quiet")
+
+
+def compose_service(text: str, **variables: str) -> dict[str, Any]:
+    """Read the service of a compose file with these variables, as Docker does (Compose specification, 12)."""
+    filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1], found[2]), text)
+    assert "$" not in filled
+    (service,) = yaml.safe_load(filled)["services"].values()
+    return cast(dict[str, Any], service)
+
+
+def test_one_word_opens_the_container_to_the_local_network_and_another_one_is_its_user() -> None:
+    compose = (DEPLOY / "docker/compose.yml").read_text("utf-8")
+    closed = compose_service(compose)
+    ports = "8000", closed["environment"]["HEADWATER_SERVER_RTMP_PORT"]
+    assert closed["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
+    opened = compose_service(compose, LISTEN="0.0.0.0", PUID="1000", PGID="1001")  # what is tried
+    assert opened["ports"] == [f"0.0.0.0:{port}:{port}" for port in ports]
+    assert opened["user"] == "1000:1001"
+    image = (DEPLOY / "docker/Dockerfile").read_text("utf-8")
+    assert re.search(r"--mode 1777 /data\b", image)
+
+
+def test_without_a_configuration_the_container_has_an_empty_one_and_no_folder_in_its_place(
+    tmp_path: Path,
+) -> None:
+    compose = (DEPLOY / "docker/compose.yml").read_text("utf-8")
+    (mount,) = [one for one in compose_service(compose)["volumes"] if isinstance(one, dict)]
+    assert mount["bind"] == {"create_host_path": False}
+    assert mount["target"] in compose_service(compose)["command"]
+    with start_server("--config", mount["source"], "--port", "0", "--library", str(tmp_path)) as server:
+        assert httpx.get(f"{server.url}/health", timeout=CLIENT_SECONDS).status_code == 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from origin.access.address_tokens import CLIP_PARAMETERS
-from tests.cdn.caches import DEPLOY
+from tests.cdn.caches import DEPLOY, ERROR_LOG
 from tests.cdn.front_rules import RULES
 
 
@@ -37,6 +37,11 @@ def test_the_log_of_a_front_has_no_address_with_its_token_or_query(path: Path) -
     logs = re.findall(r"^\s*access_log (.*);$", text, re.MULTILINE)
     assert all(one == "off" or one.split()[-1] in formats for one in logs), logs
     assert {name for one in formats.values() for name in re.findall(r"\$\w+", one)} <= LOGGED
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.conf")), ids=lambda path: path.name)
+def test_the_error_log_of_a_front_has_no_lines_about_usual_requests(path: Path) -> None:
+    assert re.findall(r"^\s*error_log .*$", path.read_text("utf-8"), re.MULTILINE) == [ERROR_LOG]
 
 
 def test_no_front_knows_parameters_of_clips_or_splits_tokens_off_by_a_rule_of_its_own() -> None:

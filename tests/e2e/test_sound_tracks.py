@@ -12,7 +12,7 @@ from playwright.async_api import Browser
 
 from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import Tab, open_tab, quiet_tab
+from tests.e2e.conftest import ENCODES, Tab, open_tab, quiet_tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -58,6 +58,19 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield server
 
 
+@pytest.fixture(scope="module")
+def undecoded(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Films whose first sound, the film's default, isn't decoded by Chromium."""
+    folder: Path = tmp_path_factory.mktemp("undecoded")
+    command = [str(tools.ffmpeg), "-nostdin", "-v", "error"]
+    flags = "-disposition:a:0 default -disposition:a:1 0"
+    for name, codec in {"ac3.mkv": "ac3", "dts.mkv": "dca -strict -2", "ac3.mp4": "ac3"}.items():
+        words = f"{SOURCES} {CODECS} -c:a:0 {codec} {NAMES} {flags}".split()
+        subprocess.run([*command, *words, str(folder / name)], check=True)
+    with start_server("--library", str(folder), "--port", "0", env=ENCODES) as server:
+        yield server
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def tab(browser: Browser, films: ServerProcess) -> AsyncIterator[Tab]:
     async with quiet_tab(browser, films.url) as tab:
@@ -83,6 +96,26 @@ async def test_a_sound_track_is_chosen_and_so_is_its_language_in_the_next_film(t
     await tab.playing()
     await is_heard(tab, 880)
     assert await tab.value(CHOSEN) == DUBBED
+
+
+@pytest.mark.parametrize("name", ["ac3.mkv", "dts.mkv", "ac3.mp4"])
+async def test_a_films_default_is_heard_where_the_browser_decodes_another_sound_alone(
+    browser: Browser, undecoded: ServerProcess, name: str
+) -> None:
+    async with quiet_tab(browser, undecoded.url) as tab:
+        await tab.open("radio")
+        await tab.until(
+            "fetch('/api/library').then((a) => a.json()).then((a) => a.every((one) => one.codecs))"
+        )
+        await tab.open(f"library/{name}")
+        await tab.playing()
+        assert (await tab.stats())["mode"] == "hls"
+        await is_heard(tab, 440)
+        choice = await tab.setting("Audio")
+        assert await choice.locator("option").all_inner_texts() == [ORIGINAL, DUBBED]
+        await choice.select_option(DUBBED)
+        await is_heard(tab, 880)
+        await tab.screenshot(f"undecoded-{name}")
 
 
 async def test_a_sound_track_is_chosen_by_keys_alone(tab: Tab) -> None:

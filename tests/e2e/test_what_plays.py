@@ -79,6 +79,7 @@ DECIDED = """async ([item, plays]) => {
 }"""
 FILM, MATROSKA = 'video/mp4; codecs="avc1.64001f, mp4a.40.2"', 'video/matroska; codecs="avc1.64001f, ac-3"'
 TWO = 'video/mp4; codecs="avc1.64001f, mp4a.40.2, {}"'
+SECOND_PLAYS = 'video/mp4; codecs="avc1.64001f, dts, mp4a.40.2"'
 BROWSER = {"containers": ["video/mp4"], "codecs": ["avc1.64001f", "mp4a.40.2"]}
 
 
@@ -142,6 +143,15 @@ async def test_the_page_says_of_each_file_what_is_true_of_it(tab: Tab) -> None:
             ["file", "segments"],
         ),
         ({"content_type": TWO.format("ac-3"), "width": 16}, {}, ["file", "segments"]),
+        # Encoded, the second sound is there, too; and so is a first one that the browser doesn't decode.
+        ({"content_type": TWO.format("ac-3"), "width": 16, "encoded": True}, {}, ["segments", "segments"]),
+        ({"content_type": SECOND_PLAYS, "width": 16, "encoded": True}, {}, ["segments", "segments"]),
+        (
+            {"content_type": SECOND_PLAYS, "width": 16, "encoded": True},
+            {"choosesSounds": True},
+            ["segments", "segments"],
+        ),
+        ({"content_type": SECOND_PLAYS, "width": 16}, {}, ["file", "segments"]),
     ],
 )
 async def test_the_way_is_the_file_then_its_segments_then_encoded_ones(

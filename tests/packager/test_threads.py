@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ from functools import partial
 import pytest
 
 from packager.blocking_calls import LackingError, awaited, may_be_repeated
-from packager.threads import SERVER, CrowdedError, ThreadLimits, Threads
+from packager.threads import SERVER, SWITCH_SECONDS, CrowdedError, ThreadLimits, Threads
 from tests.waiting import until
 
 STRANGER, NEIGHBOUR, THIRD = "192.0.2.1", "192.0.2.2", "2001:db8::/64"
@@ -234,3 +235,10 @@ async def test_a_forked_process_has_threads_of_its_own() -> None:
             os._exit(code)
 
     assert await asyncio.to_thread(fork) == 0
+
+
+def test_the_event_loop_waits_for_a_computing_thread_for_less_than_a_millisecond() -> None:
+    sys.setswitchinterval(0.005)
+    Threads(ThreadLimits(threads=1))
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+    assert SWITCH_SECONDS < 0.001

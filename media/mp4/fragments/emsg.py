@@ -55,6 +55,17 @@ class EventMessage:
         return full_box(b"emsg", 1, 0, fields, names, self.data)
 
 
+def has_brand(init: bytes, brand: bytes) -> bool:
+    """Return whether an init segment has a compatible brand (ISO/IEC 14496-12 §4.3).
+
+    Raises:
+        MalformedError: it isn't made of boxes.
+    """
+    payloads = (init[found.payload : found.end] for found in walk(init) if found.kind == b"ftyp")
+    # major_brand and minor_version come first, then the list.
+    return any(one[at : at + 4] == brand for one in payloads for at in range(8, len(one), 4))
+
+
 def with_brand(init: bytes, brand: bytes) -> bytes:
     """Add a compatible brand (ISO/IEC 14496-12 §4.3) to an init segment.
 
@@ -67,12 +78,8 @@ def with_brand(init: bytes, brand: bytes) -> bytes:
     Raises:
         MalformedError: it isn't made of boxes.
     """
-    for found in walk(init):
+    for found in () if has_brand(init, brand) else walk(init):
         if found.kind == b"ftyp":
             payload = init[found.payload : found.end]
-            # major_brand and minor_version come first, then the list.
-            known = {payload[start : start + 4] for start in range(8, len(payload), 4)}
-            if brand in known:
-                return init
             return init[: found.start] + box(b"ftyp", payload, brand) + init[found.end :]
     return init

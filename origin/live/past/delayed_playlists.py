@@ -41,7 +41,7 @@ from packager.past.delayed_playlist import (
 from packager.past.earlier_segments import EarlierSegments
 from packager.publish.dash_periods import PAST_TARGET_DURATIONS
 from packager.publish.dash_spans import DelayedManifest
-from packager.publish.hls_multivariant import multivariant_playlist
+from packager.publish.hls_multivariant import live_totals, multivariant_playlist
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition, variant_renditions
 
@@ -104,7 +104,8 @@ class _Delayed(NamedTuple):
         """Return the reply with the multivariant playlist."""
         suffix = query_of(self.address, {"delay": written(self.delay)})
         renditions = list(self.stream.renditions.values())
-        text = multivariant_playlist(renditions, self.stream.cadence, suffix=suffix).render().encode()
+        rate, totals = self.stream.cadence.frame_rate, live_totals(renditions)
+        text = multivariant_playlist(renditions, rate, totals, suffix=suffix).render().encode()
         return self.text((text,), MEDIA_TYPE)
 
     def playlist(

@@ -48,7 +48,7 @@ from packager.past.span_playlists import span_playlist, span_totals
 from packager.publish.dash import SETTLED_UPDATES
 from packager.publish.date_ranges import lines_until, merged
 from packager.publish.hls import RenderingError
-from packager.publish.hls_multivariant import multivariant_playlist
+from packager.publish.hls_multivariant import live_totals, multivariant_playlist
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 
@@ -89,11 +89,12 @@ class PastRequest(Struct, frozen=True, gc=False):
         if self.address.name == MULTIVARIANT:
             is_over, target_duration = self.past.is_whole, self.stream.target_duration
             # A span that is over has the same text on all nodes, behind a restart, and with another ladder.
+            renditions = list(self.stream.renditions.values())
             made = multivariant_playlist(
-                [one for one in self.stream.renditions.values() if not is_over or self._has_media(one)],
-                self.stream.cadence,
+                [one for one in renditions if not is_over or self._has_media(one)],
+                self.stream.cadence.frame_rate,
+                span_totals(self.past.columns, target_duration) if is_over else live_totals(renditions),
                 suffix=self.query,
-                span=span_totals(self.past.columns, target_duration) if is_over else None,
                 pictures=i_frame_variants(self.past.columns, self.query) if is_over else (),
             )
             return (made.render().encode(),)

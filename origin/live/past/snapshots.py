@@ -6,6 +6,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import structlog
 from msgspec import Struct, structs
@@ -113,6 +114,47 @@ class SnapshotRequest(Struct, frozen=True, gc=False):
         return self.stream.name, self.rendition.name, self.is_small, number, stored_by, self.moment
 
 
+class ShownMoment(NamedTuple):
+    """A moment whose picture is wanted, as the live playlists have it.
+
+    Attributes:
+        renditions: the renditions with pictures among which is chosen, the best first.
+        rendition: the rendition among them whose picture is drawn.
+        segment: the segment of its playlist; None without one.
+        is_ahead: whether the moment is still to come.
+        is_earlier: whether the picture may be one of before the playlists.
+    """
+
+    renditions: Sequence[Rendition]
+    rendition: Rendition
+    segment: LiveSegment | None
+    moment: Fraction
+    is_ahead: bool
+    is_earlier: bool
+
+    @classmethod
+    def of(cls, stream: LiveStream, address: LiveAddress) -> ShownMoment | None:
+        """Find what is shown; None where the channel has no such rendition, or the address no moment."""
+        pictures = [one for one in variant_renditions(stream.renditions.values()) if one.video]
+        if address.chosen:
+            pictures = [one for one in pictures if one.name == address.chosen]
+        if not pictures or address.moment is None:
+            return None
+        window, moment = pictures[0].window, address.moment.at(Fraction(stream.wall_clock()))
+        listed = window.finished.dated(moment, None)
+        is_ahead = not window.ended and not address.moment.is_relative and _is_ahead(listed, moment)
+        # A moment that is still to come may have been before the clock was set back.
+        is_earlier = not listed or moment < listed[0].program_date_time or is_ahead
+        # A rendition that was added since has nothing of the moment, and then the next one is shown.
+        rendition = next((one for one in pictures if _listed_at(one, moment) is not None), pictures[0])
+        return cls(pictures, rendition, _listed_at(rendition, moment), moment, is_ahead, is_earlier)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the picture is one of the live playlists', and none of before."""
+        return self.segment is not None and not self.is_earlier
+
+
 class SnapshotReplies:
     """Decides requests for pictures of the past.
 
@@ -147,32 +189,22 @@ class SnapshotReplies:
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         target_duration = stream.target_duration
-        pictures = [one for one in variant_renditions(stream.renditions.values()) if one.video]
-        if address.chosen:
-            pictures = [one for one in pictures if one.name == address.chosen]
-        if not pictures or address.moment is None:
+        shown = ShownMoment.of(stream, address)
+        if shown is None or address.moment is None:
             return refusal(request, 404, target_duration, NO_PICTURE)
-        window, moment = pictures[0].window, address.moment.at(Fraction(stream.wall_clock()))
-        listed = window.finished.dated(moment, None)
-        past = past_of(stream, [one.name for one in pictures], self._stored)
-        is_ahead = not window.ended and not address.moment.is_relative and _is_ahead(listed, moment)
-        # A moment that is still to come may have been before the clock was set back.
-        is_earlier = not listed or moment < listed[0].program_date_time or is_ahead
-        # A rendition that was added since has nothing of the moment, and then the next one is shown.
-        shown = [one for one in pictures if _listed_at(one, moment) is not None]
-        rendition = (shown or pictures)[0]
-        segment = _listed_at(rendition, moment)
-        found = segment or (window.listed[0] if window.listed else None)
+        window = shown.renditions[0].window
+        past = past_of(stream, [one.name for one in shown.renditions], self._stored)
+        found = shown.segment or (window.listed[0] if window.listed else None)
         if found is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
-        asked = SnapshotRequest(request, stream, rendition, found, moment, bool(address.width))
-        if window.listed and is_earlier and past:
+        asked = SnapshotRequest(request, stream, shown.rendition, found, shown.moment, bool(address.width))
+        if window.listed and shown.is_earlier and past:
             return PendingTask(self._earlier(asked, address, past))
-        if segment is None:
+        if shown.segment is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
         if address.moment.is_relative:
             return _redirected(asked, address)
-        if is_ahead:
+        if shown.is_ahead:
             return refusal(request, 404, max(target_duration // 2, 1), NOT_YET)
         return PendingTask(self._reply(asked))
 

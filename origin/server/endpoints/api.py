@@ -37,6 +37,7 @@ from origin.responses.list_pages import ListPage
 from origin.responses.refusal import plain_refusal
 from origin.server.endpoints.descriptions import (
     NO_RECORDINGS,
+    describe_closed_channel,
     describe_closed_station,
     describe_event_channel,
     describe_publisher,
@@ -58,6 +59,9 @@ log = structlog.get_logger()
 
 CHECKED_AT_ONCE = 150
 """Most event channels of a page whose keys are compared with that of the request."""
+
+_VISIBLE = "headwater.visible"
+"""Key of a scope with what lists show to its request, by the area of their addresses."""
 
 Described = list[dict[str, Any]]
 
@@ -174,6 +178,12 @@ class Api:
             found = [await self._describe_stream(request, one, recording) for one in others]
         for one in found:
             one["publisher"] = None
+        kept = self._services_of.recordings.get(name)
+        if kept is not None and kept.get(recording) is not None:
+            # A token for a recording opens that alone.
+            if not (await self._visible(request, "live")).shows(f"/live/{name}"):
+                found = [describe_closed_channel(one) for one in found]
+            name = f"{name}/recordings/{recording}"
         return await self._item(request, "live", name, found)
 
     async def _describe_channels(
@@ -259,12 +269,17 @@ class Api:
 
     async def _visible(self, request: Request, area: str) -> VisibleItems:
         """Return what the list of an area shows to a request, which may present a key of its items."""
+        known: dict[str, VisibleItems] = request.scope.setdefault(_VISIBLE, {})
+        if area in known:
+            return known[area]
         keys: Iterable[Secret] = ()
         if area == "radio":
             keys = self._authorization.listeners_secrets(self._services_of.mounts.values())
         elif area == "events":
             keys = self._event_authorization.readers_secrets(self._services_of.events.channels)
-        return await visible_to(request, self._guard, self._access, islice(keys, CHECKED_AT_ONCE))
+        further = islice(keys, CHECKED_AT_ONCE)
+        known[area] = await visible_to(request, self._guard, self._access, further)
+        return known[area]
 
     def _describe_owner(self, channel: str) -> dict[str, object]:
         """Describe which node of a cluster makes what all serve of a channel, and its state there."""
@@ -278,9 +293,14 @@ class Api:
 
     async def _recordings(self, request: Request, channel: str, named: str | None) -> Mapping[str, object]:
         """Describe a channel's newest recordings, or the one with a name alone."""
-        every = self._services_of.recordings.get(channel)
+        every, guard = self._services_of.recordings.get(channel), self._guard
+        is_hidden = guard is not None and guard.protected.hides_recordings(channel)
         if every is None:
             return NO_RECORDINGS
+        if is_hidden:
+            visible = await self._visible(request, "live")
+            if not visible.shows(f"/live/{channel}/recordings/{named or ''}"):
+                return NO_RECORDINGS
         found = [one for one in (every if named is None else [every.get(named)]) if one is not None]
         newest = found[:PAGE_ITEMS]
         described = await AnswerTurns.of(request.scope).spread(describe(channel, one) for one in newest)
@@ -296,7 +316,7 @@ class Api:
         mount = self._services_of.mounts.get(name)
         is_heard = mount is None or await self._authorization.accessible_stations(request, [mount])
         visible = await self._visible(request, "live" if mount is None else "radio")
-        if not is_heard or not visible.shows(f"/live/{name}"):
+        if not is_heard or not visible.shows(f"/live/{name}/recordings/"):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
         if (every := self._services_of.recordings.get(name)) is None:
             return plain_refusal(404, headers=UNCACHED)

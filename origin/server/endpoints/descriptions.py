@@ -39,6 +39,12 @@ def describe_stream(stream: LiveStream, state: str, viewers: int, oldest: float 
     }
 
 
+def describe_closed_channel(described: Mapping[str, object]) -> dict[str, object]:
+    """Describe a channel to a client that may have a recording of it alone."""
+    shown = {name: described[name] for name in ("name", "recordings")}
+    return {**dict.fromkeys(described), "renditions": [], "captions": [], **shown}
+
+
 def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:
     """Describe a channel's publisher and its stream; None for a channel with another source.
 

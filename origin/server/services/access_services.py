@@ -103,12 +103,18 @@ def _protected(config: Config) -> ProtectedAddresses:
     """Return the addresses that need a token."""
     library, access = config.library, config.access
     stations = {one.name: one.access == "signed" for one in config.radio}
+    channels = stations | {one.name: one.access == "signed" for one in config.live}
+    channels |= dict.fromkeys(access.channels, True)
     return ProtectedAddresses(
         library=library.access == "signed",
         folders={folder: one == "signed" for folder, one in library.folders.items()},
-        channels=stations
-        | {one.name: one.access == "signed" for one in config.live}
-        | dict.fromkeys(access.channels, True),
+        channels=channels,
+        recordings={
+            one.name: channels[one.name]
+            if one.recordings_access is None
+            else one.recordings_access == "signed"
+            for one in config.live
+        },
         stations=stations,
         simulcasts={one.name for one in config.radio if is_in_hls(one, config)},
         events={one.name: one.access == "signed" for one in event_channels(config)},

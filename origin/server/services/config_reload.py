@@ -37,7 +37,15 @@ TAKEN = frozenset(
 """Options that take effect without a restart."""
 
 TAKEN_ACCESS = frozenset(
-    ("library.access", "library.folders", "live.access", "radio.access", "events.access", "access.channels")
+    (
+        "library.access",
+        "library.folders",
+        "live.access",
+        "live.recordings_access",
+        "radio.access",
+        "events.access",
+        "access.channels",
+    )
 )
 """Options that take effect without a restart where something needed a token at the start."""
 

@@ -10,7 +10,7 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 from threading import Lock
@@ -133,9 +133,9 @@ class DateRangeObjects:
         self._clock = clock
         self._wall_clock = wall_clock
         self._stored_by = 1 + secrets.randbelow(STORERS - 1)
-        # Held while S3 is asked; what is known is replaced as a whole.
-        self._asking = Lock()
-        self._first_looks = ThreadFlights[str, None]()
+        # What is known is replaced as a whole; the lock isn't held while S3 is asked.
+        self._replacing = Lock()
+        self._looks = ThreadFlights[str, Mapping[str, _ReadTags]]()
         self._looked = -float("inf")
         self._objects: Mapping[str, _ReadTags] | None = None
         self._table = RangeTable()
@@ -169,39 +169,35 @@ class DateRangeObjects:
         Raises:
             OSError: S3 can't take them now.
         """
-        with self._asking:
-            objects = dict(self._look())
-            lines = self._table.new_lines(tags)
-            if not lines:
-                return
-            own = objects.get(self._own)
-            known = () if own is None else [line for _, line in own.tags]
-            data = _written((*known, *lines))
-            is_new = own is None or (len(data) > FULL_BYTES and bool(known))
-            if is_new:
-                # Also behind those of a clock that was ahead.
-                newest = max((int(name.partition("-")[0]) for name in objects), default=0)
-                begun = max(int(1000 * self._wall_clock()), newest + 1)
-                self._own, data = str(RangesName(begun, self._stored_by)), _written(lines)
-            self._client.put(f"{self._folder}/{self._own}", data, TAGS_TYPE)
-            self._note({**objects, self._own: _ReadTags.of(data)})
-            if is_new:
-                self._note({**self._left(objects, before), self._own: _ReadTags.of(data)})
+        objects = self._looks.do(FOLDER, self._look)
+        lines = self._table.new_lines(tags)
+        if not lines:
+            return
+        own = objects.get(self._own)
+        known = () if own is None else [line for _, line in own.tags]
+        data = _written((*known, *lines))
+        is_new = own is None or (len(data) > FULL_BYTES and bool(known))
+        if is_new:
+            # Also behind those of a clock that was ahead.
+            newest = max((int(name.partition("-")[0]) for name in objects), default=0)
+            begun = max(int(1000 * self._wall_clock()), newest + 1)
+            self._own, data = str(RangesName(begun, self._stored_by)), _written(lines)
+        self._client.put(f"{self._folder}/{self._own}", data, TAGS_TYPE)
+        with self._replacing:
+            self._note({**(self._objects or objects), self._own: _ReadTags.of(data)})
+        if is_new:
+            removed = self._removed(objects, before)
+            with self._replacing:
+                current = self._objects or {}
+                self._note({name: one for name, one in current.items() if name not in removed})
 
     def _catch_up(self) -> None:
-        """Find what was stored lately; while S3 is away, what is known is still good."""
+        """Find what was stored lately; while S3 is away or asked, what is known is still good."""
         if self._objects is None:
-            self._first_looks.do("objects", self._first_look)
-        elif self._clock() - self._looked >= LOOK_SECONDS and self._asking.acquire(blocking=False):
-            try:
-                with contextlib.suppress(OSError):
-                    self._look()
-            finally:
-                self._asking.release()
-
-    def _first_look(self) -> None:
-        with self._asking:
-            self._look()
+            self._looks.do(FOLDER, self._look)
+        elif self._clock() - self._looked >= LOOK_SECONDS and not len(self._looks):
+            with contextlib.suppress(OSError):
+                self._looks.do(FOLDER, self._look)
 
     def _look(self) -> Mapping[str, _ReadTags]:
         """Return the objects as they are now, or were a moment ago."""
@@ -217,9 +213,11 @@ class DateRangeObjects:
             for name in map(str, listed)
             if (one := read[name] if name in read else (known or {})[name]) is not None
         }
-        if known is None or changed or found.keys() != known.keys():
-            self._note(found)
-        return found
+        with self._replacing:
+            # Unless tags were stored meanwhile, which the next look finds, too.
+            if self._objects is known and (known is None or changed or found.keys() != known.keys()):
+                self._note(found)
+            return self._objects or found
 
     def _note(self, objects: Mapping[str, _ReadTags]) -> None:
         table = RangeTable()
@@ -255,17 +253,17 @@ class DateRangeObjects:
                 size -= one.size
                 yield name
 
-    def _left(self, objects: Mapping[str, _ReadTags], before: Fraction) -> Mapping[str, _ReadTags]:
-        """Remove objects that may go, unless they have anything but tags; return the others."""
-        left = dict(objects)
+    def _removed(self, objects: Mapping[str, _ReadTags], before: Fraction) -> Collection[str]:
+        """Remove objects that may go, unless they have anything but tags; return their names."""
+        removed = set[str]()
         try:
             for name in self._over(objects, before):
                 key, one = f"{self._folder}/{name}", objects[name]
                 if one.is_whole and self._client.delete_written(key, one.size):
-                    del left[name]
+                    removed.add(name)
         except OSError as error:
             log.warning("date ranges that are over can't be removed", folder=self._folder, reason=str(error))
-        return left
+        return removed
 
 
 def _is_read(known: _ReadTags | None, listed: RangesName) -> bool:

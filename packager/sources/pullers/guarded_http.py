@@ -165,9 +165,9 @@ class _IcyStream(httpcore.AsyncNetworkStream):
 class GuardedTransport(httpx.AsyncBaseTransport):
     """A transport for ``httpx.AsyncClient`` that connects through a guard."""
 
-    def __init__(self, guard: AddressGuard, verify: ssl.SSLContext | None = None) -> None:
+    def __init__(self, guard: AddressGuard, trust: ssl.SSLContext | None = None) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=verify or certificates(), network_backend=_GuardedBackend(guard)
+            ssl_context=trust or certificates(), network_backend=_GuardedBackend(guard)
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -260,21 +260,29 @@ def guard_for(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> AddressGu
 def guarded_client(
     url: str,
     limits: GuardLimits = DEFAULT_LIMITS.guard,
-    verify: ssl.SSLContext | None = None,
+    *,
+    redirects: int = 0,
+    trust: ssl.SSLContext | None = None,
+    is_direct: bool = False,
     **options: Any,
 ) -> httpx.AsyncClient:
-    """Make a client for a configured URL and everything it refers to.
+    """Make a client for a configured URL and everything it refers to: no part of the program has another one.
+
+    It connects to no address that is nearer to this machine than the configured one, reads no long head, and
+    follows no redirect unless told how many. Credentials of the URL go to its own host alone.
 
     Args:
         limits: the limits of connections, response heads and cookies.
-        verify: by which servers are verified; None: as `certificates` says.
+        redirects: most redirects that are followed.
+        trust: the certificates that are trusted; None: those of the known authorities.
+        is_direct: whether it connects without the system's proxy.
         options: further arguments of ``httpx.AsyncClient``.
     """
-    guard, cookies = guard_for(url, limits), BoundedCookies(limits)
-    if not {"http", "https", "all"} & set(urllib.request.getproxies()):
+    guard, cookies, trust = guard_for(url, limits), BoundedCookies(limits), trust or certificates()
+    options |= {"follow_redirects": redirects > 0, "max_redirects": redirects, "cookies": cookies}
+    if is_direct or not {"http", "https", "all"} & set(urllib.request.getproxies()):
         hooks = {"response": [check_redirect]}
-        transport = GuardedTransport(guard, verify)
-        return httpx.AsyncClient(transport=transport, event_hooks=hooks, cookies=cookies, **options)
+        return httpx.AsyncClient(transport=GuardedTransport(guard, trust), event_hooks=hooks, **options)
 
     async def check(request: httpx.Request) -> None:
         # The proxy makes the connection, so only the local resolution of the name can be checked.
@@ -283,7 +291,21 @@ def guarded_client(
 
     judged = [check_redirect, _yield_in_body]
     both: dict[str, list[Callable[..., Any]]] = {"request": [check], "response": judged}
-    return httpx.AsyncClient(event_hooks=both, verify=verify or certificates(), cookies=cookies, **options)
+    return httpx.AsyncClient(event_hooks=both, verify=trust, **options)
+
+
+async def read_content(response: httpx.Response, most: int) -> bytes:
+    """Read a response's content without decoding it.
+
+    Raises:
+        httpx.RemoteProtocolError: it has more bytes than it may have.
+    """
+    content = bytearray()
+    async for data in response.aiter_raw():
+        content += data
+        if len(content) > most:
+            raise httpx.RemoteProtocolError(f"the answer is longer than {most} bytes")
+    return bytes(content)
 
 
 async def check_redirect(response: httpx.Response) -> None:

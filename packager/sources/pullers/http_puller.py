@@ -67,8 +67,7 @@ class HttpPuller:
             self._url,
             limits.guard,
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
-            follow_redirects=True,
-            max_redirects=limits.redirects,
+            redirects=limits.redirects,
             headers=HEADERS,
         ) as client:
             while True:

@@ -351,6 +351,7 @@ def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> Non
         ("server", "dvr_path"),
         ("library", "access"),
         ("live", "access"),
+        ("live", "recordings_access"),
         ("radio", "access"),
         ("radio", "source"),
         ("radio", "source_password"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,6 +21,7 @@ from origin.ingest.rtmp import RtmpLimits, RtmpServer
 from packager.sources.published_source import PublishedSource
 from tests.patience import CLIENT_SECONDS
 from tests.rtmp import HANDSHAKE, command, publishing
+from tests.waiting import until
 
 ROUNDS = 50
 RESET = struct.pack("ii", 1, 0)
@@ -119,3 +121,33 @@ async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None
     listening.close()
     serving.cancel()
     await asyncio.wait([serving])
+
+
+@pytest.mark.clause("CWE-770")
+async def test_a_flood_leaves_nothing_for_the_garbage_collector() -> None:
+    """It would hold the event loop for a second once thousands of connections were left to it."""
+    limits = RtmpLimits(connections=2, linger_seconds=0.0)
+    server = RtmpServer(IngestAdmission({}, PublishKeys("", {}), GuessDelay(2, 5.0)), limits)
+    serving = asyncio.ensure_future(server.run())
+    listening = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
+    port, streams = listening.sockets[0].getsockname()[1], list[asyncio.StreamWriter]()
+
+    def sessions() -> int:
+        return sum(type(one).__name__ == "_RtmpSession" for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            streams.append(writer)
+            writer.write(HANDSHAKE)
+            assert await reader.read(1)
+        await until(lambda: sessions() <= limits.connections, "the end of all that were dropped")
+    finally:
+        gc.enable()
+        for writer in streams:
+            writer.close()
+        listening.close()
+        serving.cancel()
+        await asyncio.gather(serving, *(one.wait_closed() for one in streams), return_exceptions=True)

@@ -135,10 +135,21 @@ def test_the_lists_name_what_there_is(demo_server: ServerProcess) -> None:
         ("file", "film.480p.mp4"),
         ("file", "film.720p.mp4"),
         ("file", "mandelbrot.mp4"),
+        ("file", "music/01 Meltwater.mp3"),
+        ("file", "music/02 Gravel Bed.mp3"),
+        ("file", "music/03 Confluence.mp3"),
+        ("file", "river.mkv"),
     ]
     assert all(item["playable"] for item in library)
+    river, songs = library[-1], [item for item in library if item["media_type"] == "audio/mpeg"]
+    assert [one["language"] for one in river["subtitles"]] == ["en", "de"]
+    chapters = fetch_json(demo_server.url + river["chapters"])
+    assert [one["titles"][0]["title"] for one in chapters] == ["Spring", "Rapids", "Delta"]
+    assert len([item for item in songs if item["cover"]]) == 2
+    (found,) = fetch_json(f"{demo_server.url}/api/library?search=TRIBUTARIES")
+    assert found["path"] == songs[-1]["path"]
     for item in library:
-        assert fetch(demo_server.url + item["hls"])[0] == 200
+        assert item in songs or fetch(demo_server.url + item["hls"])[0] == 200
         assert fetch(demo_server.url + item["media"], Range="bytes=0-0")[0] == 206
     (channel,) = fetch_json(f"{demo_server.url}/api/live")
     assert (channel["name"], channel["hls"]) == ("demo", "/live/demo/master.m3u8")

@@ -71,16 +71,19 @@ async def test_files_that_arent_looked_into_are_listed_with_their_reason(tmp_pat
     }
 
 
-async def test_what_plays_in_segments_or_by_one_of_its_sounds_has_no_reason(
+async def test_what_plays_in_segments_with_the_sound_that_players_begin_with_has_no_reason(
     tools: Tools, tmp_path: Path
 ) -> None:
-    """Matroska, MPEG-TS and a second sound play as HLS; PCM plays in WAVE files alone."""
+    """Matroska and MPEG-TS play as HLS, without the second sound; PCM plays in WAVE files alone."""
     two = ("-f", "lavfi", "-i", "sine=duration=1", "-map", "0:v", "-map", "1:a", "-map", "1:a")
     make(tools, tmp_path / "box.mkv", *H264)
     make(tools, tmp_path / "box.ts", *H264)
     make(tools, tmp_path / "box.flv", *H264)
     make(tools, tmp_path / "disc.vob", *PICTURE, "-c:v", "mpeg2video")
-    make(tools, tmp_path / "two.mkv", *PICTURE, *two, *H264[len(PICTURE) :], "-c:a:0", "ac3", "-c:a:1", "aac")
+    make(tools, tmp_path / "two.mkv", *PICTURE, *two, *H264[len(PICTURE) :], "-c:a:0", "aac", "-c:a:1", "ac3")
+    ac3 = (*PICTURE, *two, *H264[len(PICTURE) :], "-c:a:0", "ac3", "-c:a:1", "aac")
+    make(tools, tmp_path / "commentary.mkv", *ac3)
+    make(tools, tmp_path / "dubbed.mkv", *ac3, "-disposition:a:0", "0", "-disposition:a:1", "default")
     make(tools, tmp_path / "silent.mkv", *PICTURE, *two[:8], *H264[len(PICTURE) :], "-c:a", "ac3")
     make(tools, tmp_path / "camera.mov", *PICTURE, *two[:8], *H264[len(PICTURE) :], "-c:a", "pcm_s16le")
     make(tools, tmp_path / "studio.wav", *SOUND[:4], "-c:a", "pcm_s24le")
@@ -90,6 +93,8 @@ async def test_what_plays_in_segments_or_by_one_of_its_sounds_has_no_reason(
         "box.mkv": None,
         "box.ts": None,
         "camera.mov": "most browsers don't play pcm_s16le audio in MOV files",
+        "commentary.mkv": "most browsers don't play ac3 audio",
+        "dubbed.mkv": None,
         "disc.vob": "most browsers don't play mpeg2video video",
         "silent.mkv": "most browsers don't play ac3 audio",
         "studio.wav": None,

@@ -16,6 +16,7 @@ from packager.library.file_listing import File, ListedFolder, Listing, Rendition
 from packager.library.library_search import (
     ListedSubfolder,
     NameOrder,
+    SearchedFacts,
     Sort,
     TooManyViewsError,
     View,
@@ -34,7 +35,7 @@ def listing_of(*paths: str, titles: tuple[Renditions, ...] = ()) -> Listing:
 
 
 def seen(listing: Listing, durations: dict[str, float] | None = None, /, **query: object) -> list[str]:
-    known = durations or {}
+    known = {path: SearchedFacts(seconds) for path, seconds in (durations or {}).items()}
     view = make_view(
         listing,
         ViewQuery(**query),  # type: ignore[arg-type]
@@ -97,9 +98,28 @@ def test_a_folders_own_name_doesnt_match_what_is_searched_for_in_it() -> None:
 def test_a_search_finds_a_name_however_its_accents_are_written() -> None:
     """Unicode 3.13, D145: names from a Mac are decomposed, and what is typed elsewhere isn't."""
     composed, decomposed = "Am\u00e9lie.mp4", "Ame\u0301lie 2.mp4"
-    both = listing_of(composed, decomposed, "other.mp4")
-    for typed in ("am\u00e9lie", "AME\u0301LIE", "\u00c9"):
+    both = listing_of(composed, decomposed, "film.mp4")
+    for typed in ("am\u00e9lie", "AME\u0301LIE", "\u00c9", "amelie"):
         assert sorted(seen(both, search=typed)) == sorted([composed, decomposed])
+
+
+def test_a_search_finds_music_by_its_tags_and_has_the_rest_inspected() -> None:
+    music = listing_of("1.mp3", "2.flac", "3.opus", "film.mp4")
+    tags = {
+        "1.mp3": "J\u00f3ga Bj\u00f6rk Homogenic",
+        "2.flac": "Sk\u00f8gen \u0141\u00f3d\u017a",
+        "film.mp4": "Bj\u00f6rk",
+    }
+    known = {path: SearchedFacts(tags=text) for path, text in tags.items()}
+
+    def search(words: str) -> tuple[list[str], list[str]]:
+        view = make_view(music, ViewQuery(search=words), lambda item: known.get(item.path), unknown_files=9)
+        return [item.path for item in view.items], [item.path for item in view.unknown]
+
+    assert search("bjork JOGA") == (["1.mp3"], ["3.opus"])
+    assert search("skogen lodz") == (["2.flac"], ["3.opus"])
+    assert search("homogenic 1") == (["1.mp3"], ["3.opus"])
+    assert search("opus") == (["3.opus"], [])
 
 
 def test_the_newest_come_first_where_that_is_the_order() -> None:
@@ -121,7 +141,11 @@ def test_a_whole_library_is_ordered_by_name_once_for_all_orders() -> None:
     once = order.of(FILMS)
     views = [
         make_view(
-            FILMS, ViewQuery(sort=sort, descending=down), lambda _: 1.0, unknown_files=1, name_order=order
+            FILMS,
+            ViewQuery(sort=sort, descending=down),
+            lambda _: SearchedFacts(1.0),
+            unknown_files=1,
+            name_order=order,
         )
         for sort in get_args(Sort)
         for down in (False, True)
@@ -137,12 +161,12 @@ def test_a_whole_library_is_ordered_by_name_once_for_all_orders() -> None:
 async def test_views_are_kept_for_who_comes_next_and_no_more_of_them_than_the_limit() -> None:
     asked = 0
 
-    def duration(_: Renditions | File) -> float:
+    def facts(_: Renditions | File) -> SearchedFacts:
         nonlocal asked
         asked += 1
-        return 1.0
+        return SearchedFacts(1.0)
 
-    views = Views(duration, ViewLimits(kept=2))
+    views = Views(facts, ViewLimits(kept=2))
     by_length = ViewQuery(sort="length")
     first = await asyncio.gather(*(views.get(FILMS, by_length, 0) for _ in range(50)))
     assert asked == len(FILMS.files)
@@ -159,9 +183,9 @@ async def test_views_are_kept_for_who_comes_next_and_no_more_of_them_than_the_li
 async def test_a_view_that_is_there_waits_for_no_other_and_too_many_are_refused() -> None:
     release = threading.Event()
 
-    def slow(_: Renditions | File) -> float:
+    def slow(_: Renditions | File) -> SearchedFacts:
         assert release.wait(60)
-        return 1.0
+        return SearchedFacts(1.0)
 
     views = Views(slow, ViewLimits(kept=2, awaited=2))
     kept = await views.get(FILMS, ViewQuery("a"), 0)
@@ -191,9 +215,9 @@ async def test_who_searches_keeps_others_neither_from_folders_and_sorts_nor_from
     """Networks take turns, and who waits for the most is refused; folders don't wait for searches."""
     release = threading.Event()
 
-    def slow(_: Renditions | File) -> float:
+    def slow(_: Renditions | File) -> SearchedFacts:
         assert release.wait(60)
-        return 1.0
+        return SearchedFacts(1.0)
 
     def search(word: str, network: str) -> asyncio.Future[View]:
         return asyncio.ensure_future(views.get(FILMS, ViewQuery(sort="length", search=word), 0, network))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import subprocess
 import zlib
@@ -9,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from packager.concurrency import background_task
+from packager.library.catalogue import Catalogue
 from packager.library.cover_art import CoverArt
 from packager.library.file_listing import File, FileListing, ListedFolder, ListingLimits
 from packager.library.file_probe import MAX_OUTPUT_BYTES, MAX_TAG_CHARACTERS, NO_TAGS, MusicTags, probe
+from packager.library.library_search import ViewQuery
 from packager.library.local_storage import Library, NotFoundError
 from packager.library.title_files import cover_among
 from packager.process.ffmpeg_discovery import Tools
 from packager.vod import Titles
 from tests.packager.library.listing import listed
+
+PATIENCE_SECONDS = 120.0
 
 SOUND = "-f lavfi -i sine=duration=1"
 TAGS = ("-metadata", "title=Das Lied", "-metadata", "artist=Die Band", "-metadata", "album=Das Album")
@@ -194,3 +200,16 @@ async def test_a_picture_of_a_film_is_drawn_from_behind_its_beginning(
     make(tools, tmp_path / "none.mp3", *SOUND.split())
     with pytest.raises(NotFoundError):
         await art.poster("none.mp3")
+
+
+async def test_music_is_searched_by_its_tags(tools: Tools, tmp_path: Path) -> None:
+    make(tools, tmp_path / "01.mp3", *SOUND.split(), "-metadata", "artist=Björk", "-metadata", "album=Début")
+    make(tools, tmp_path / "02.mp3", *SOUND.split(), "-metadata", "artist=Moby")
+    catalogue = Catalogue(ListedFolder(tmp_path), tools)
+
+    async def search(words: str) -> list[str]:
+        return [item.path for item in (await catalogue.view(ViewQuery(search=words), patience=None)).items]
+
+    async with background_task(catalogue.run()), asyncio.timeout(PATIENCE_SECONDS):
+        assert await search("debut BJORK") == ["01.mp3"]
+        assert await search("björk moby") == []

@@ -76,6 +76,9 @@ async def wait_for_colour(tools: Tools, channel: Channel, colour: tuple[int, ...
         words = ["-frames:v", "1", "-vf", "scale=1:1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         found = (await asyncio.to_thread(decoded, tools, segment, *words)).stdout
         if all(abs(a - b) < 40 for a, b in zip(found, colour, strict=True)):
+            # Recordings leave the slate out by this.
+            assert segment.timeline is not None
+            assert segment.timeline.is_slate == (colour == RED)
             return
 
 

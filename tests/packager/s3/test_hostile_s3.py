@@ -284,3 +284,12 @@ def test_a_listing_without_an_end_is_a_failure(hostile: Hostile, entries: int) -
     with pytest.raises(UnavailableError, match="doesn't end"):
         for _ in client.objects("f"):
             pass
+
+
+def test_a_listing_that_goes_on_for_long_is_a_failure_however_many_keys_it_has(hostile: Hostile) -> None:
+    hostile.respond = endless(1000)
+    # A second passes between two looks at the clock.
+    client = S3Client("s3://bucket", LIMITS.requests, clock=map(float, itertools.count()).__next__)
+    with pytest.raises(UnavailableError, match="doesn't end"):
+        list(client.objects("f"))
+    assert client.counters.requests < LIMITS.requests.listing_total_seconds

@@ -1,0 +1,133 @@
+"""The addresses that Share makes: each plays on the page, in a frame and in VLC, by its token."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Browser
+
+from origin.access.address_tokens import SigningKeys
+from tests.clients.vlc import Vlc
+from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel, film
+from tests.e2e.conftest import DESKTOP, ENCODES, PHONE, SMALL, open_tab
+from tests.keys import ADMIN_TOKEN
+from tests.patience import CLIENT_SECONDS
+from tests.programmed_channel import ADMIN, put
+from tests.waiting import wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+KEY = "2026-11:a-secret-of-the-tests"
+NOT_ALLOWED = "Not allowed: "
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One whose library and channel are for those with a token alone."""
+    folder = tmp_path_factory.mktemp("shared")
+    private = folder / "library" / "private"
+    private.mkdir(parents=True)
+    copy = ["ffmpeg", "-v", "error", "-i", str(film()), "-t", "8", "-c", "copy", str(private / "film.mp4")]
+    subprocess.run(copy, check=True, timeout=CLIENT_SECONDS)
+    for name in ("titel.720p.mp4", "titel.240p.mp4"):
+        shutil.copy(private / "film.mp4", private / name)
+    (folder / "headwater.toml").write_text(
+        f'[server]\nport = 0\ndata = "data"\n[access]\nkeys = ["{KEY}"]\nviewers_per_name = 9\n'
+        '[library]\npath = "library"\naccess = "signed"\n'
+        + copied_channel("a", 'dvr = "10m"', 'access = "signed"', "segment_duration = 1.0")
+    )
+    with start_server(cwd=folder, env=ENCODES) as running:
+        yield running
+
+
+def view_of(server: ServerProcess, kind: str) -> str:
+    """Return the view of the page that plays a title, or some past of the channel."""
+    if kind == "title":
+        return "library/private/titel?mode=hls"
+    now = time.time()
+    if kind == "programme":
+        assert put(server, [{"id": "on", "start": now - 3, "end": now + 900, "title": "On"}]).is_success
+        return "live/a/programme:on"
+    address = f"{server.url}/live/a/recordings"
+
+    def kept() -> str:
+        span = {"start": "now-8s", "end": "now-2s", "title": "Kept"}
+        answer = httpx.post(address, json=span, headers=ADMIN, timeout=CLIENT_SECONDS)
+        made = answer.json()["recording"] if answer.status_code == 201 else {"duration": 0}
+        return str(made["id"]) if made["duration"] > 5 else ""
+
+    recording = wait_for(kept, "a recording")
+    if kind == "recording":
+        return f"live/a/{recording}"
+    start, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + one)) for one in (-2, 1))
+    return f"live/a/clip:{start}/{end}"
+
+
+def check_in_vlc(address: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        vlc = Vlc(address, folder)
+        try:
+            wait_for(lambda: vlc.number("get_time") >= 1, what=f"VLC to play {address}")
+        finally:
+            vlc.stop()
+
+
+@pytest.mark.parametrize("kind", ["title", "recording", "programme", "span"])
+async def test_what_share_makes_plays_on_the_page_and_in_vlc(
+    browser: Browser, server: ServerProcess, kind: str
+) -> None:
+    view = await asyncio.to_thread(view_of, server, kind)
+    tab = await open_tab(browser, server.url, viewport=SMALL)
+    await tab.open(view + ("&admin" if "?" in view else "?admin"))
+    await tab.page.get_by_role("textbox", name="Admin token").fill(ADMIN_TOKEN)
+    await tab.page.get_by_role("button", name="Show it").click()
+    await tab.playing()
+    await tab.page.get_by_role("button", name="Share").click()
+    await tab.page.get_by_role("button", name="Make an address").click()
+    await tab.until("document.getElementById('shared-media').value")
+    page = await tab.page.get_by_role("textbox", name="For a browser").input_value()
+    media = await tab.page.get_by_role("textbox", name="For a player").input_value()
+    assert tab.troubles == []
+    await tab.page.context.close()
+    viewer = await open_tab(browser, server.url, viewport=SMALL)
+    await viewer.page.goto(page)
+    await viewer.playing()
+    for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+        await viewer.page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        await viewer.screenshot(f"shared-{kind}-{name}")
+    address, _, query = media.partition("?")
+    frame = re.sub("/(live|vod)/", r"/embed/\1/", address, count=1).removesuffix("/master.m3u8")
+    await viewer.page.goto(f"{frame}?autoplay&muted&{query}")
+    await viewer.until("headwater.media.currentTime > 1")
+    assert viewer.troubles == []
+    await viewer.page.context.close()
+    await asyncio.to_thread(check_in_vlc, media)
+
+
+async def test_a_token_that_has_expired_is_told_as_that_on_the_page_and_in_a_frame(
+    browser: Browser, server: ServerProcess
+) -> None:
+    token = SigningKeys([KEY]).sign("/live/a", int(time.time()) + 15)
+    tab = await open_tab(browser, f"{server.url}/t/{token}", viewport=SMALL)
+    await tab.open("live/a")
+    await tab.playing()
+    await tab.until(f"document.getElementById('status').textContent.startsWith('{NOT_ALLOWED}')", 60)
+    for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+        await tab.page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        await tab.screenshot(f"not-allowed-{name}")
+    for path in ("live/a", "vod/private/film.mp4", "media/private/film.mp4"):
+        await tab.page.goto(f"{server.url}/t/{token}/embed/{path}")
+        await tab.until(f"document.getElementById('status').textContent.startsWith('{NOT_ALLOWED}')")
+    await tab.page.context.close()

@@ -1,0 +1,60 @@
+"""The demo's channel has a past and programmes, and nothing of it stays."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from origin.server.demo import ABANDONED_SECONDS
+from origin.server.services.demo_programmes import LENGTH_SECONDS, PAST, programmes_at
+from packager.library.demo_media import cache_folder
+from tests.conftest import ServerProcess, start_server
+from tests.origin.server.app_requests import fetch_json
+from tests.waiting import wait_for
+
+
+def demo_in(cache: Path) -> ServerProcess:
+    """Start a demo with a cache folder of its own, which has the media that others have made."""
+    (cache / "headwater").mkdir(exist_ok=True)
+    for media in (cache_folder() / "headwater").glob("demo-*"):
+        if (media / "library").is_dir():
+            (cache / "headwater" / media.name).symlink_to(media)
+    return start_server("--demo", "--port", "0", env={"XDG_CACHE_HOME": str(cache)})
+
+
+def test_the_demos_channel_goes_back_in_a_folder_that_goes_with_it(tmp_path: Path) -> None:
+    """Folders of demos that were killed go, too, and those of demos that run stay."""
+    left, used = (tmp_path / "headwater" / f"demo-data-{name}" for name in ("left", "used"))
+    for folder in (left, used):
+        folder.mkdir(parents=True)
+        (folder / "lock").touch()
+        long_ago = folder.stat().st_mtime - 2 * ABANDONED_SECONDS
+        os.utime(folder, (long_ago, long_ago))
+    with (used / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with demo_in(tmp_path) as server:
+            (folder,) = set((tmp_path / "headwater").glob("demo-data-*")) - {used}
+            wait_for(lambda: list(folder.glob("live/demo/dvr/*/index")), "segments on disk")
+            (channel, *_) = fetch_json(f"{server.url}/api/live")
+            assert channel["available_from"] is not None
+    assert [path.name for path in (tmp_path / "headwater").glob("demo-data-*")] == ["demo-data-used"]
+
+
+def test_the_demos_channel_has_the_programme_that_is_on_and_the_next_one(demo_server: ServerProcess) -> None:
+    def states() -> list[str]:
+        return [one["state"] for one in fetch_json(f"{demo_server.url}/api/live/demo/programmes")]
+
+    # At a quarter of an hour, the first one may be over.
+    assert wait_for(states, "programmes")[-2:] == ["running", "coming"]
+
+
+def test_programmes_follow_each_other_and_are_no_more_than_the_dvr_has() -> None:
+    began = 1_796_000_000.0
+    at_once = list(programmes_at(began, began))
+    assert len(at_once) == 2
+    assert at_once[0].start <= began < at_once[0].end == at_once[1].start
+    later = list(programmes_at(began + 86_400, began))
+    assert len(later) == PAST + 2
+    assert len({one.id for one in later}) == len(later)
+    assert all(one.end - one.start == LENGTH_SECONDS for one in later)
