@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
@@ -33,10 +33,10 @@ class ProtectedAddresses:
         channels: whether a live channel does, by its name, stations in HLS among them.
         recordings: whether recordings of a channel do, by its name; those of others are as their channels.
         stations: whether a station does, by its name.
-        simulcasts: the names of stations that are live channels, too.
         events: whether an event channel does, by its name.
 
     Attributes:
+        simulcasts: the names of stations that are live channels, too.
         signed_paths: see `_signed_paths`.
         version: how often it was replaced.
     """
@@ -50,10 +50,9 @@ class ProtectedAddresses:
         recordings: Mapping[str, bool] | None = None,
         stations: Mapping[str, bool] | None = None,
         events: Mapping[str, bool] | None = None,
-        simulcasts: Collection[str] = (),
     ) -> None:
         self.version = 0
-        self._simulcasts = frozenset(simulcasts)
+        self.simulcasts: frozenset[str] = frozenset()
         self._channels: dict[str, bool] = {}
         self._recordings: dict[str, bool] = {}
         self._stations: dict[str, bool] = {}
@@ -63,7 +62,7 @@ class ProtectedAddresses:
 
     def replace(self, other: ProtectedAddresses) -> None:
         """Take over what needs a token from another one; services that it doesn't know stay as they are."""
-        self._simulcasts |= other._simulcasts
+        self.simulcasts |= other.simulcasts
         named = other._channels, other._recordings, other._stations, other._events
         self._set(other._library, other._folders, *named)
         self.version += 1
@@ -111,7 +110,7 @@ class ProtectedAddresses:
             is_recorded = below.startswith("recordings/") and name in self._recordings
             if not (self._recordings if is_recorded else self._channels).get(name):
                 return ()
-            return (path, f"/radio/{name}") if name in self._simulcasts else (path,)
+            return (path, f"/radio/{name}") if name in self.simulcasts else (path,)
         if area == "radio" or (area == "events" and rest.startswith("radio/")):
             # A station's playlist files and title events are for those who may listen.
             name = rest.removeprefix("radio/")
@@ -119,7 +118,7 @@ class ProtectedAddresses:
             if not self._stations.get(station):
                 return ()
             own = f"/radio/{station}"
-            return (own, f"/live/{station}") if station in self._simulcasts else (own,)
+            return (own, f"/live/{station}") if station in self.simulcasts else (own,)
         if area == "events":
             return (path,) if self._events.get(rest) else ()
         return ()

@@ -105,7 +105,7 @@ def _protected(config: Config) -> ProtectedAddresses:
     stations = {one.name: one.access == "signed" for one in config.radio}
     channels = stations | {one.name: one.access == "signed" for one in config.live}
     channels |= dict.fromkeys(access.channels, True)
-    return ProtectedAddresses(
+    protected = ProtectedAddresses(
         library=library.access == "signed",
         folders={folder: one == "signed" for folder, one in library.folders.items()},
         channels=channels,
@@ -116,9 +116,10 @@ def _protected(config: Config) -> ProtectedAddresses:
             for one in config.live
         },
         stations=stations,
-        simulcasts={one.name for one in config.radio if is_in_hls(one, config)},
         events={one.name: one.access == "signed" for one in event_channels(config)},
     )
+    protected.simulcasts = frozenset(one.name for one in config.radio if is_in_hls(one, config))
+    return protected
 
 
 def share_sessions(sessions: ViewerSessions | None, node: ClusterNode | None) -> None:
