@@ -1,4 +1,4 @@
-"""Dictionaries with a limit: what was set or used longest ago is evicted, and the newest value always stays.
+"""Dictionaries with a limit: what was set or used longest ago is evicted.
 
 They have no lock: those that several threads use are used with the lock of their owner.
 """
@@ -29,7 +29,7 @@ class BoundedDict(OrderedDict[K, V]):
         """Set a value, which becomes the newest."""
         super().__setitem__(key, value)
         self.move_to_end(key)
-        while len(self) > max(1, self._most):
+        while len(self) > self._most:
             self.popitem(last=False)
 
     def use(self, key: K) -> V | None:
@@ -45,7 +45,7 @@ class BoundedDict(OrderedDict[K, V]):
 
 
 class SizedDict(MutableMapping[K, V]):
-    """A dictionary of a limited number of values and bytes.
+    """A dictionary of a limited number of values and bytes, in which the newest value stays however large it is.
 
     Args:
         most: most values; None: as many as the bytes allow.

@@ -109,7 +109,7 @@ class AnswerCache:
             return  # another request has waited for the same
         self._entries.pop(target, None)
         size = len(target) + len(content.data)
-        if not content.is_kept or size > limits.bytes:
+        if not content.is_kept or size > limits.bytes or not limits.answers:
             return
         # The time of its making doesn't count: that could be longer than the validity.
         made, seconds = time.monotonic(), limits.valid_seconds
