@@ -234,7 +234,7 @@ class _RtmpSession:
             if publication is not None:
                 publication.end(reason)
                 reason = publication.end_reason
-            # It refers to the task, and a task that was cancelled to this: no cycle is left to collect.
+            # The time-out refers to the task, and a cancelled task to this session: that would be a cycle.
             del self._deadline
         if reason:
             self._connection.end(reason)

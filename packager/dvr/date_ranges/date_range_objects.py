@@ -133,7 +133,7 @@ class DateRangeObjects:
         self._clock = clock
         self._wall_clock = wall_clock
         self._stored_by = 1 + secrets.randbelow(STORERS - 1)
-        # What is known is replaced as a whole; the lock isn't held while S3 is asked.
+        # The objects and their table are replaced together; the lock isn't held while S3 is asked.
         self._replacing = Lock()
         self._looks = ThreadFlights[str, Mapping[str, _ReadTags]]()
         self._looked = -float("inf")
@@ -184,12 +184,13 @@ class DateRangeObjects:
             self._own, data = str(RangesName(begun, self._stored_by)), _written(lines)
         self._client.put(f"{self._folder}/{self._own}", data, TAGS_TYPE)
         with self._replacing:
-            self._note({**(self._objects or objects), self._own: _ReadTags.of(data)})
+            newest_objects = objects if self._objects is None else self._objects
+            self._note({**newest_objects, self._own: _ReadTags.of(data)})
         if is_new:
             removed = self._removed(objects, before)
             with self._replacing:
-                current = self._objects or {}
-                self._note({name: one for name, one in current.items() if name not in removed})
+                left = {name: one for name, one in newest_objects.items() if name not in removed}
+                self._note({**left, self._own: _ReadTags.of(data)})
 
     def _catch_up(self) -> None:
         """Find what was stored lately; while S3 is away or asked, what is known is still good."""
@@ -217,7 +218,7 @@ class DateRangeObjects:
             # Unless tags were stored meanwhile, which the next look finds, too.
             if self._objects is known and (known is None or changed or found.keys() != known.keys()):
                 self._note(found)
-            return self._objects or found
+            return found if self._objects is None else self._objects
 
     def _note(self, objects: Mapping[str, _ReadTags]) -> None:
         table = RangeTable()
