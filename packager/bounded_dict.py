@@ -45,7 +45,7 @@ class BoundedDict(OrderedDict[K, V]):
 
 
 class SizedDict(MutableMapping[K, V]):
-    """A dictionary of a limited number of values and bytes, in which the newest value stays however large it is.
+    """A dictionary of a limited number of values and bytes; the newest value stays, however large it is.
 
     Args:
         most: most values; None: as many as the bytes allow.
