@@ -140,10 +140,16 @@ def test_date_is_the_answers_own_where_the_server_is_late_with_it(
 ) -> None:
     """Of both ways to answer; else a file may be younger than its answer (§8.8.2.1)."""
 
+    ticks = 0
+
     async def late(_: int) -> bool:
+        nonlocal ticks
+        ticks += 1
         return origin.server.should_exit
 
     monkeypatch.setattr(origin.server, "on_tick", late)
+    # The server's own thread may still be at its last one, which sets the header fields.
+    wait_for(lambda: ticks, "a late tick")
     origin.server.server_state.default_headers = [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"), (b"x-a", b"b")]
     with origin.connect() as client:
         for target in ("/held/x", "/other"):

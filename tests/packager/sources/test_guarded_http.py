@@ -46,7 +46,7 @@ def test_a_first_request_imports_nothing_on_the_event_loop() -> None:
 async def test_a_redirect_to_no_address_fails_as_any_request(host: str) -> None:
     told = f"HTTP/1.1 302 Found\r\nLocation: http://{host}/\r\nContent-Length: 0\r\n\r\n"
     with hostile_upstream({"": told.encode("latin-1")}) as upstream:
-        async with guarded_client(upstream.url, follow_redirects=True) as client:
+        async with guarded_client(upstream.url, redirects=5) as client:
             with pytest.raises((httpx.HTTPError, httpx.InvalidURL)):
                 await client.get(f"{upstream.url}/x")
 
@@ -62,7 +62,7 @@ async def test_no_body_of_a_redirect_is_read(field: str, body: bytes) -> None:
     await asyncio.to_thread(certificates)
     head = f"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: there\r\n{field}\r\n\r\n"
     with hostile_upstream({"here": head.encode() + body, "there": answer(b"abc")}) as upstream:
-        async with guarded_client(upstream.url, follow_redirects=True) as client:
+        async with guarded_client(upstream.url, redirects=5) as client:
             tracemalloc.start()
             try:
                 assert (await client.get(f"{upstream.url}/here")).content == b"abc"

@@ -53,7 +53,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Films]:
 async def given(url: str) -> bytes:
     """What a decoder is given of a URL."""
     async with (
-        guarded_client(url, follow_redirects=True, timeout=ANSWER_SECONDS) as client,
+        guarded_client(url, redirects=5, timeout=ANSWER_SECONDS) as client,
         client.stream("GET", url) as answer,
         contextlib.aclosing(await faststart_content(client, answer)) as parts,
     ):
