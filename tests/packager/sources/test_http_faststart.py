@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ class Films:
 def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Films]:
     folder = tmp_path_factory.mktemp("films")
     last, first = indexed(folder, "320x240", 4)
+    for path in (last, first):
+        # The entity-tag of a file that has just changed is a weak one, and later another one.
+        os.utime(path, (0, 0))
     served = served_files(folder)
     with serving(served.app, folder, "uvloop", fast_path=served.fast_path, at_end=served.close) as server:
         host, port = server.address
