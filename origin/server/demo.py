@@ -20,6 +20,7 @@ import structlog
 from origin.config.options import Config, EventOptions, LiveOptions, RadioOptions
 from origin.server.services.demo_event_channel import CHANNEL
 from origin.server.services.demo_programmes import CHANNEL as DEMO
+from packager.data_lock import NAME as LOCK
 from packager.data_lock import DataInUseError, DataLock
 from packager.ffmpeg.demo_media import MUSIC
 from packager.library import demo_media as demo_media
@@ -70,7 +71,9 @@ def _remove_abandoned(folder: Path) -> None:
     with contextlib.suppress(OSError, DataInUseError):
         facts = folder.lstat()
         is_ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
-        if is_ours and time.time() - facts.st_mtime > ABANDONED_SECONDS:
+        # A demo that still makes its media hasn't locked its folder yet.
+        was_locked = (folder / LOCK).exists()
+        if is_ours and was_locked and time.time() - facts.st_mtime > ABANDONED_SECONDS:
             lock = DataLock(folder)
             lock.acquire()
             shutil.rmtree(folder, ignore_errors=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable, Sequence
+from errno import ENOSPC
 from pathlib import Path
 
 from origin.server.demo import ABANDONED_SECONDS
-from origin.server.services.demo_programmes import LENGTH_SECONDS, PAST, programmes_at
+from origin.server.services.demo_programmes import LENGTH_SECONDS, PAST, DemoProgrammes, programmes_at
+from packager.concurrency import background_task
 from packager.library.demo_media import cache_folder
+from packager.past.programmes import Programme
+from packager.programmes.store import ProgrammeStore
 from tests.conftest import ServerProcess, start_server
 from tests.origin.server.app_requests import fetch_json
-from tests.waiting import wait_for
+from tests.waiting import until, wait_for
 
 
 def demo_in(cache: Path) -> ServerProcess:
@@ -25,20 +30,36 @@ def demo_in(cache: Path) -> ServerProcess:
 
 def test_the_demos_channel_goes_back_in_a_folder_that_goes_with_it(tmp_path: Path) -> None:
     """Folders of demos that were killed go, too, and those of demos that run stay."""
-    left, used = (tmp_path / "headwater" / f"demo-data-{name}" for name in ("left", "used"))
-    for folder in (left, used):
+    left, used, new = (tmp_path / "headwater" / f"demo-data-{name}" for name in ("left", "used", "new"))
+    for folder in (left, used, new):
         folder.mkdir(parents=True)
-        (folder / "lock").touch()
+        if folder != new:
+            (folder / "lock").touch()
         long_ago = folder.stat().st_mtime - 2 * ABANDONED_SECONDS
         os.utime(folder, (long_ago, long_ago))
     with (used / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with demo_in(tmp_path) as server:
-            (folder,) = set((tmp_path / "headwater").glob("demo-data-*")) - {used}
+            (folder,) = set((tmp_path / "headwater").glob("demo-data-*")) - {used, new}
             wait_for(lambda: list(folder.glob("live/demo/dvr/*/index")), "segments on disk")
             (channel, *_) = fetch_json(f"{server.url}/api/live")
             assert channel["available_from"] is not None
-    assert [path.name for path in (tmp_path / "headwater").glob("demo-data-*")] == ["demo-data-used"]
+    assert set((tmp_path / "headwater").glob("demo-data-*")) == {used, new}
+
+
+async def test_a_disk_that_takes_no_programmes_ends_no_demo() -> None:
+    class Full(ProgrammeStore):
+        tries = 0
+
+        async def replace(self, programmes: Iterable[Programme], kept: Iterable[str] = ()) -> Sequence[str]:
+            self.tries += 1
+            raise OSError(ENOSPC, "no space left")
+
+    store = Full("demo", None)
+    # Just before a quarter of an hour the next ones follow at once.
+    programmes = DemoProgrammes(store, lambda: LENGTH_SECONDS - 0.01)
+    async with background_task(programmes.run()):
+        await until(lambda: store.tries > 1)
 
 
 def test_the_demos_channel_has_the_programme_that_is_on_and_the_next_one(demo_server: ServerProcess) -> None:
