@@ -14,19 +14,18 @@ import httpx
 from starlette.applications import Starlette
 
 from origin.access.authentication import Authenticator
-from origin.access.publish_tokens import PublishTokens
 from origin.access.token_keys import TokenKeys
 from origin.access.web_tokens import WebTokenKey
 from origin.events.admission import Admission
-from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.beats import ChannelBeats
 from origin.events.channel import EventChannel, EventChannelOptions
-from origin.events.created.channels import CreatedChannels, keys_of_channels
+from origin.events.channel_keys import ChannelKeys, ReadingPages
+from origin.events.created.channels import CreatedChannels
 from origin.events.created.journal import ChannelJournal
 from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import ChannelMaker, Template
 from origin.events.created.records import ChannelSettings
-from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization, routes
+from origin.events.created.routes import CreatedChannelsEndpoint, routes
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.limits import ChannelLimits, EventLimits, HistoryLimits
@@ -40,6 +39,7 @@ from packager.safe_files import DataFolder
 from tests.app_server import app_running
 from tests.event_server import LIMIT, OPEN, a_channel
 from tests.keys import ADMIN_TOKEN
+from tests.permissions import event_authorization
 
 JWT_SECRET = "a-secret-that-only-the-backend-knows"
 ROOM_TOKEN = "a-publish-token-of-rooms"
@@ -137,24 +137,26 @@ async def serving(
     limits, setting = limits or CreationLimits(idle_seconds=math.inf), setting or Setting()
     configured = {"test": a_channel()}
     created = make_created(limits, setting)
-    tokens = PublishTokens(TokenKeys(web=[WebTokenKey("HS256", JWT_SECRET.encode())]))
-    authenticator, bounds = setting.authenticator, EventLimits()
-    authorization = EventAuthorization(
-        authenticator, ADMIN_TOKEN, keys_of_channels({"test": OPEN}, created), tokens=tokens
-    )
+    tokens = TokenKeys(web=[WebTokenKey("HS256", JWT_SECRET.encode())])
+    bounds = EventLimits()
+
+    def keys_of(name: str) -> ChannelKeys | None:
+        return OPEN if name == "test" else created.keys_of(name)
+
+    authorization = event_authorization(keys_of, ADMIN_TOKEN, setting.authenticator, tokens)
+    pages = ReadingPages(keys_of)
     admission = Admission((*configured.values(), created.open))
-    answers = EventAnswers(authorization, bounds, admission)
+    answers = EventAnswers(authorization, pages, bounds, admission)
     endpoint = CreatedChannelsEndpoint(
         configured,
         created,
         EventsEndpoint(configured, answers, bounds.publish),
         answers,
-        CreationAuthorization(authenticator, authorization, tokens),
     )
     reading = MultiplexedReading(
         ChannelDirectory(configured, created), authorization, admission, setting.multiplexing
     )
-    sockets = multiplexing_routes(MultiplexingEndpoint(reading, bounds.sockets))
+    sockets = multiplexing_routes(MultiplexingEndpoint(reading, pages, bounds.sockets))
     app = Starlette(routes=[*routes(endpoint), *sockets], exception_handlers=ERROR_RESPONSES)
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         beats = ChannelBeats(configured.values, ChannelLimits().beat_seconds)

@@ -18,11 +18,10 @@ from starlette.types import ASGIApp
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
-from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.beats import ChannelBeats
 from origin.events.channel import EventChannel, EventChannelOptions
+from origin.events.channel_keys import ChannelKeys, ReadingPages
 from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import routes
 from origin.http.client_limits import UNLIMITED, ClientLimit
@@ -30,6 +29,7 @@ from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from tests.app_server import app_running
 from tests.certificates import Certificate
 from tests.keys import ADMIN_TOKEN
+from tests.permissions import event_authorization
 from tests.radio_server import Client
 
 TOKEN = "a-publish-token-0"
@@ -118,12 +118,11 @@ async def serving(
 ) -> AsyncIterator[Server]:
     """Run channels behind a real server, over TLS with a certificate; give a way to it."""
     by_name = {channel.name: channel for channel in channels or (a_channel(),)}
-    authorization = EventAuthorization(
-        Authenticator(), ADMIN_TOKEN, dict.fromkeys(by_name, keys).get, allow_origin
-    )
+    keys_of = dict.fromkeys(by_name, keys).get
+    authorization, pages = event_authorization(keys_of, ADMIN_TOKEN), ReadingPages(keys_of, allow_origin)
     admission = Admission(by_name.values(), most_readers, client_readers)
     app = Starlette(
-        routes=routes(by_name, authorization, limits, admission), exception_handlers=ERROR_RESPONSES
+        routes=routes(by_name, authorization, pages, limits, admission), exception_handlers=ERROR_RESPONSES
     )
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
         way = Server(listening.getsockname()[1], by_name, certificate, app)

@@ -13,9 +13,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from media.mp3.reader import Frame, MpegAudioReader
-from origin.access.authentication import Authenticator
 from origin.access.protected_addresses import TokenGuard
-from origin.radio.authorization import StationAuthorization
 from origin.radio.mounts.limits import ListenerLimits, MountLimits
 from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.options import MountOptions
@@ -27,6 +25,7 @@ from packager.radio.audio_source import NO_STATION_INFO
 from tests.app_server import app_running
 from tests.keys import ADMIN_TOKEN
 from tests.patience import MOUNT
+from tests.permissions import station_access
 from tests.reading import events_of
 
 FRAME_BYTES = 417
@@ -199,7 +198,7 @@ async def serving(
     """Run the mounts behind a real server; give a way to it."""
     found = routes(
         Stations(dict(mounts), passwords=dict(passwords or {})),
-        StationAuthorization(Authenticator(), ADMIN_TOKEN, guard),
+        station_access(mounts, passwords, ADMIN_TOKEN, guard=guard),
         max_listeners=max_listeners,
         silent_seconds=silent_seconds,
     )

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from starlette.applications import Starlette
 
-from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
-from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.beats import ChannelBeats
 from origin.events.channel import END, EventChannel, EventChannelOptions
-from origin.events.created.channels import CreatedChannels, keys_of_channels
+from origin.events.channel_keys import ChannelKeys, ReadingPages
+from origin.events.created.channels import CreatedChannels
 from origin.events.created.journal import ChannelJournal
 from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import ChannelMaker
 from origin.events.created.records import ChannelSettings
-from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization
+from origin.events.created.routes import CreatedChannelsEndpoint
 from origin.events.created.routes import routes as event_routes
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
@@ -42,6 +41,7 @@ from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing
 from tests.event_server import LIMIT, TOKEN, Got, Server, Way, reading
 from tests.keys import ADMIN_TOKEN
+from tests.permissions import event_authorization
 
 if TYPE_CHECKING:
     import openai
@@ -160,8 +160,12 @@ async def relaying(
     channel = EventChannel("test", "e", EventChannelOptions(stays_open=True, limits=kept))
     keys = {"test": ChannelKeys(publish_token=TOKEN, read_key=read_key)}
     created = _created_of(keys, channel, limits, keeping or Keeping())
-    authenticator, bounds = Authenticator(), EventLimits()
-    authorization = EventAuthorization(authenticator, ADMIN_TOKEN, keys_of_channels(keys, created))
+    bounds = EventLimits()
+
+    def keys_of(name: str) -> ChannelKeys | None:
+        return keys.get(name, created.keys_of(name))
+
+    authorization, pages = event_authorization(keys_of, ADMIN_TOKEN), ReadingPages(keys_of)
     async with contextlib.AsyncExitStack() as stack:
         asked = upstream if upstream is not None else await stack.enter_async_context(completing(script))
         asking = Upstream(
@@ -191,13 +195,12 @@ async def relaying(
             answers = AnswerChannels(created, "test", kept_for)
         relay = TokenRelay(channel, several, options, answers=answers)
         admission = Admission((channel, relay, created.open), most_readers)
-        of_channels = EventAnswers(authorization, bounds, admission)
+        of_channels = EventAnswers(authorization, pages, bounds, admission)
         endpoint = CreatedChannelsEndpoint(
             {"test": channel},
             created,
             EventsEndpoint({"test": channel}, of_channels, bounds.publish),
             of_channels,
-            CreationAuthorization(authenticator, authorization, None),
         )
         app = Starlette(
             routes=[*routes({"test": relay}, authorization, admission), *event_routes(endpoint)],

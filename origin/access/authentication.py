@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from origin.access.key_hash import KeyHash, digest
-from origin.access.request_tokens import TOKEN_PATH, addressed_token
+from origin.access.request_tokens import addressed_token
 from origin.access.token_keys import TokenFault
 from origin.responses.refusal import RefusalError, plain_refusal
 
@@ -124,6 +124,7 @@ class _Credentials:
         further: keys of the query before the last one, which count where several channels are read.
         faults: the fault of each presented token, in the credentials' order; None for other texts.
         address_fault: that of the token in the request's path or query; None without one.
+        has_failed: whether it was counted already that none of them fits.
     """
 
     source: tuple[str, bytes]
@@ -132,6 +133,7 @@ class _Credentials:
     comparisons: int = 0
     faults: tuple[TokenFault | None, ...] = ()
     address_fault: TokenFault | None = None
+    has_failed: bool = False
 
     @property
     def is_no_guess(self) -> bool:
@@ -205,9 +207,16 @@ class Authenticator:
         return bool(await self.fitting(request, *secrets))
 
     async def fitting(
-        self, request: Request, *secrets: Secret, with_basic: bool = True, keys: Collection[str] | None = None
+        self,
+        request: Request,
+        *secrets: Secret,
+        with_basic: bool = True,
+        keys: Collection[str] | None = None,
+        path: str | None = None,
     ) -> frozenset[Secret]:
         """Return those of these secrets that a request presents, or has an address signed with.
+
+        A request fails once at most, however often it is checked.
 
         Args:
             request: with Bearer or Basic authentication (RFC 6750 §2.1, RFC 7617), ``?key=``, or
@@ -216,6 +225,7 @@ class Authenticator:
                 too: what a browser adds of itself, for a proxy in front, is no guess there.
             keys: further ones, which count as all in the request's query do that can't be found by guessing;
                 None: of several keys in the query, only the last one counts.
+            path: for which a token has to be valid; None: the request's own.
 
         Raises:
             TooManyGuessesError: a guessable key wasn't compared, and nothing else fits.
@@ -236,27 +246,25 @@ class Authenticator:
             raise TooManyGuessesError(wait)
         if not fitting and secrets and not credentials.faults:
             texts = [secret.decode("latin-1") for secret, _ in presented_secrets(request)]
-            credentials.faults = tuple(self._fault(request, text) for text in texts)
-            credentials.address_fault = self._fault(request, addressed_token(request.scope))
+            client, path = client_address(request), path or str(request.scope.get("path", ""))
+            credentials.faults = tuple(self._fault_of(text, path, client) for text in texts)
+            credentials.address_fault = self._fault_of(addressed_token(request.scope), path, client)
         has_keys = len(credentials.further) > 0 or (keys is not None and len(keys) > 0)
         has_further = has_keys or "signature" in request.query_params
         if not fitting and credentials.is_no_guess and not has_further:
             return fitting
         # Where nothing is wanted, nothing is wrong.
-        if secrets and (presented or "signature" in request.query_params):
+        is_tried = secrets and (presented or "signature" in request.query_params)
+        if is_tried and not credentials.has_failed:
+            credentials.has_failed = not fitting
             await self._on_checked(request, not fitting)
         return fitting
-
-    def _fault(self, request: Request, text: str) -> TokenFault | None:
-        """Return what is wrong with a text that a request presents, if it is a token."""
-        path = request.scope.get(TOKEN_PATH) or request.scope.get("path", "")
-        return self._fault_of(text, str(path), client_address(request))
 
 
 def begin_check(request: Request) -> None:
     """Count the comparisons anew for a further check on a connection that stays open."""
     if (known := request.scope.get(_CREDENTIALS)) is not None:
-        known.comparisons = 0
+        known.comparisons, known.has_failed = 0, False
 
 
 def presents_key(request: Request, *, with_basic: bool) -> bool:
@@ -265,9 +273,9 @@ def presents_key(request: Request, *, with_basic: bool) -> bool:
     return "signature" in request.query_params or any(with_basic or user is None for _, user in presented)
 
 
-def fits_any(presented: str, secrets: Iterable[Secret]) -> bool:
-    """Return whether a key from another wire than HTTP is one of these secrets, in constant time."""
-    return bool(_fitting((_Presented.of(presented.encode("utf-8", "replace")),), tuple(secrets)))
+def fits_any(presented: str, secrets: Iterable[Secret]) -> frozenset[Secret]:
+    """Return those secrets that a key from another wire than HTTP is, in constant time."""
+    return _fitting((_Presented.of(presented.encode("utf-8", "replace")),), tuple(secrets))
 
 
 def _fitting(presented: Sequence[_Presented], secrets: Iterable[Secret]) -> frozenset[Secret]:

@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.access.authentication import AdminToken, Authenticator, Secret, challenge, unauthorized
+from origin.access.authentication import Secret, challenge, unauthorized
+from origin.access.authorization import NEEDS, SERVER, Action, Authorization
 from origin.http.path_prefixes import ADMIN, port_of, private_area, relay_path
 from origin.responses.refusal import RefusalError, plain_refusal
 
@@ -57,8 +58,7 @@ class AccessOptions:
     """The protected areas, and their protection.
 
     Attributes:
-        protected: which of ``api``, ``health`` and ``metrics`` need the token.
-        admin_token: the token; empty for none.
+        protected: which of ``api``, ``health`` and ``metrics`` need the administrator's token.
         admin_port: port on which protected areas need no token; 0 for none.
         names: accepted host names of a server on loopback, besides its addresses and ``localhost``.
         loopback_ports: ports that only this machine reaches.
@@ -66,7 +66,6 @@ class AccessOptions:
     """
 
     protected: frozenset[str] = frozenset()
-    admin_token: str | AdminToken = ""
     admin_port: int = 0
     names: frozenset[str] = frozenset()
     loopback_ports: frozenset[int] = frozenset()
@@ -122,13 +121,12 @@ class AccessPolicy:
     def __init__(
         self,
         options: AccessOptions,
-        authenticator: Authenticator,
+        authorization: Authorization,
         has_token: Callable[[Scope], Awaitable[bool]] = _has_none,
     ) -> None:
         self.options = options
         self.has_token = has_token
-        self.admin = AdminToken.of(options.admin_token)
-        self._authenticator = authenticator
+        self._authorization = authorization
 
     async def may_see(self, request: Request, area: str) -> bool:
         """Return whether a request may see all of ``api``, ``health`` or ``metrics``."""
@@ -140,7 +138,7 @@ class AccessPolicy:
 
     async def is_admin(self, request: Request) -> bool:
         """Return whether a request presents the administrator's token."""
-        return await self._authenticator.admits(request, self.admin.secret)
+        return await self._authorization.permission(request, Action.ADMINISTER, SERVER) is not None
 
     async def shows_all(self, request: Request, *others: Secret) -> bool:
         """Return whether a list shows everything to a request, by the administrator's token.
@@ -148,8 +146,7 @@ class AccessPolicy:
         Args:
             others: keys that aren't wrong there.
         """
-        secrets = self.admin.secret, *others
-        return self.admin.secret in await self._authenticator.fitting(request, *secrets, with_basic=False)
+        return await self._authorization.is_admin(request, *others, with_basic=False)
 
     def is_local(self, request: Request) -> bool:
         """Return whether a page shows what concerns the owner to who presents no token.
@@ -192,8 +189,8 @@ class AccessPolicy:
         return None
 
     def _needs_admin(self, request: Request) -> Response:
-        line = "server.admin_token is needed"
-        if not self.admin.secret.text:
+        line = NEEDS[Action.ADMINISTER, SERVER.kind].line
+        if not self._authorization.admin.secret.text:
             line += "; the configuration has none: set one, and start the server again"
         return unauthorized(line, {"www-authenticate": challenge(request)})
 

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from origin.access.authentication import AdminToken, Secret, fits_any
+from origin.access.authentication import Secret, fits_any
+from origin.access.authorization import ResourceKeys
 from origin.access.key_hash import KeyHash
-from origin.access.token_keys import TokenFault, TokenKeys
 
 
 class PublishKeys:
-    """The keys of the live channels, and the administrator's token, which opens all of them.
+    """The keys of the live channels.
 
     Args:
-        admin_token: the token; empty for none.
         keys: ``publish_key`` by the channel's name, of those whose key is known.
         hashes: the hashes of the keys that an earlier start made, by the channel's name.
-        tokens: check tokens of addresses that are for publishing; None where there are none.
     """
 
-    def __init__(
-        self,
-        admin_token: str | AdminToken,
-        keys: Mapping[str, str],
-        hashes: Mapping[str, KeyHash] | None = None,
-        tokens: TokenKeys | None = None,
-    ) -> None:
-        self.admin = AdminToken.of(admin_token)
-        self._tokens = tokens
+    def __init__(self, keys: Mapping[str, str], hashes: Mapping[str, KeyHash] | None = None) -> None:
         hashes = {} if hashes is None else hashes
         self._keys = {name: Secret("", key_hash=one) for name, one in hashes.items()}
         self._keys |= {name: Secret(key) for name, key in keys.items()}
@@ -35,26 +25,10 @@ class PublishKeys:
     def __contains__(self, channel: str) -> bool:
         return channel in self._keys
 
-    def secrets(self, channel: str) -> tuple[Secret, ...]:
-        """Return the secrets of which a publisher to a channel must present one."""
+    def of(self, channel: str) -> ResourceKeys:
+        """Return the keys of a channel for `Authorization`."""
         key = self._keys.get(channel)
-        return (self.admin.secret,) if key is None else (self.admin.secret, key)
-
-    def admits(self, channel: str, key: str, address: str) -> bool:
-        """Return whether a text is a channel's key, the administrator's token, or a token for publishing.
-
-        Args:
-            address: the IP address of the publisher.
-        """
-        return fits_any(key, self.secrets(channel)) or (
-            self._tokens is not None and self._tokens.may_publish(key, f"/live/{channel}/ingest", address)
-        )
-
-    def fault(self, channel: str, key: str, address: str) -> TokenFault | None:
-        """Return what is wrong with a token in the place of a channel's key; None for any other text."""
-        if self._tokens is None:
-            return None
-        return self._tokens.fault(key, f"/live/{channel}/ingest", address, publishes=True)
+        return ResourceKeys(publishers=() if key is None else (key,))
 
     def key(self, channel: str) -> str:
         """Return a channel's key, for the administrator; empty where none, or only its hash, is known."""

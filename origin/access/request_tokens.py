@@ -12,9 +12,6 @@ from starlette.requests import cookie_parser
 TOKEN = "headwater.token"  # noqa: S105  # a name
 """Key of a scope with the token of the request's path."""
 
-TOKEN_PATH = "headwater.token_path"  # noqa: S105  # a name
-"""Key of a scope with the path that a presented token is for, where that isn't the request's own."""
-
 PARAMETER = "token="
 """Beginning of a query's field that has the token."""
 

@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from origin.access.authentication import UnauthorizedError, key_reason
+from origin.access.authentication import key_reason
+from origin.access.authorization import Action, Authorization, Kind, Resource
 from origin.access.token_middleware import EndingStreams
 from origin.events.admission import Admission
-from origin.events.authorization import READ_KEY_NEEDED, EventAuthorization
 from origin.events.channel import EventChannel
+from origin.events.channel_keys import ReadingPages, is_foreign
 from origin.events.limits import EventLimits, EventPublishLimits
 from origin.events.publishing import EventPublisher
 from origin.events.reading import EventReading
@@ -32,11 +33,15 @@ class EventAnswers:
 
     Args:
         authorization: decides who may read and publish.
+        pages: decides which pages of other origins may open a WebSocket.
         admission: has room for readers, or not.
     """
 
-    def __init__(self, authorization: EventAuthorization, limits: EventLimits, admission: Admission) -> None:
+    def __init__(
+        self, authorization: Authorization, pages: ReadingPages, limits: EventLimits, admission: Admission
+    ) -> None:
         self.authorization = authorization
+        self._pages = pages
         self._limits = limits
         self._admission = admission
         self._reading = EventReading(admission)
@@ -49,10 +54,9 @@ class EventAnswers:
         Args:
             publisher: of the channel, for requests that may publish; None where another process publishes.
         """
-        scope, name = request.scope, channel.name
+        scope, resource = request.scope, Resource(Kind.EVENTS, channel.name)
         if request.method == "POST":
-            if not await self.authorization.may_publish(request, name):
-                raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
+            await self.authorization.authorize(request, Action.PUBLISH, resource)
             if publisher is None:
                 raise RefusalError(405, "another process publishes")
             answer = await publisher.answer(request)
@@ -60,9 +64,7 @@ class EventAnswers:
         elif websocket.is_upgrade(request.method, scope["headers"]):
             await self._open_socket(channel, publisher, request, send)
         else:
-            until = await self.authorization.reads_until(request, name)
-            if not until:
-                raise UnauthorizedError(READ_KEY_NEEDED)
+            until = (await self.authorization.authorize(request, Action.READ, resource)).until
             if not math.isinf(until):
                 stay(request.scope)
             with sending_until(until, send) as sending:
@@ -72,12 +74,14 @@ class EventAnswers:
         self, channel: EventChannel, publisher: EventPublisher | None, request: Request, send: Send
     ) -> None:
         """Answer a handshake; a publisher is one who presents the token in it."""
-        if not self.authorization.admits_page(request, channel.name):
+        if not self._pages.admit(request, channel.name):
             raise RefusalError(403, "pages of this origin may not read the channel: see allow_origin")
-        until, may_publish = await self.authorization.rights(request, channel.name)
-        if not until:
-            raise UnauthorizedError(READ_KEY_NEEDED)
-        publishing = publisher if may_publish and publisher else key_reason(request, PUBLISHING)
+        authorization, resource = self.authorization, Resource(Kind.EVENTS, channel.name)
+        with_basic = not is_foreign(request)
+        reading = await authorization.authorize(request, Action.READ, resource, with_basic=with_basic)
+        allowed = await authorization.permission(request, Action.PUBLISH, resource, with_basic=with_basic)
+        until = reading.until if allowed is None else min(reading.until, allowed.until)
+        publishing = publisher if allowed and publisher else key_reason(request, PUBLISHING)
         socket = EventSocket(channel, publishing, self._limits.sockets)
         try:
             with self._admission.held(channel, request), sending_until(until, send) as sending:
@@ -147,7 +151,8 @@ class EventsEndpoint:
 
 def routes(
     channels: Mapping[str, EventChannel],
-    authorization: EventAuthorization,
+    authorization: Authorization,
+    pages: ReadingPages,
     limits: EventLimits | None = None,
     admission: Admission | None = None,
     *,
@@ -157,10 +162,11 @@ def routes(
 
     Args:
         authorization: decides who may read and publish.
+        pages: see `EventAnswers`.
         admission: has room for readers, or not.
         publishes: whether this process publishes, and no other one.
     """
     limits, admission = limits or EventLimits(), admission or Admission(channels.values())
-    answers = EventAnswers(authorization, limits, admission)
+    answers = EventAnswers(authorization, pages, limits, admission)
     endpoint = EventsEndpoint(channels, answers, limits.publish if publishes else None)
     return [Route("/events/{name}", endpoint, methods=["GET", "HEAD", "POST"])]

@@ -1,8 +1,7 @@
 """Decides whether a channel takes a publisher now: it is known, nobody else publishes, a webhook allows it.
 
-The same for all protocols. Keys that come over RTMP and SRT are checked here, those of HTTP requests by
-`origin.access.publish_authorization`. `packager.sources.published_source` decides
-about a publisher that is there already.
+The same for all protocols. `packager.sources.published_source` decides about a publisher that is there
+already.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from difflib import get_close_matches
 from heapq import nsmallest
 
 from origin.access.authentication import GUESSABLE_CHARACTERS, WRONG_KEY, Secret
+from origin.access.authorization import NEEDS, Action, Authorization, Kind, Resource
 from origin.access.guess_delay import GuessDelay
-from origin.access.publish_keys import PublishKeys
 from origin.access.refusal_log import RefusalLog
 from origin.http1.shared_turns import turns_of
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
@@ -77,7 +76,7 @@ class Approval:
 
     channel: str
     publisher: Publisher
-    secrets: tuple[Secret, ...]
+    secrets: frozenset[Secret]
 
 
 class IngestAdmission:
@@ -92,13 +91,13 @@ class IngestAdmission:
     def __init__(
         self,
         sources: Mapping[str, PublishedSource | None],
-        keys: PublishKeys,
+        authorization: Authorization,
         guess_delay: GuessDelay,
         limits: IngestLimits = DEFAULT_LIMITS,
         webhook: Webhook | None = None,
     ) -> None:
         self._sources = sources
-        self._keys = keys
+        self._authorization = authorization
         self._guess_delay = guess_delay
         self.limits = limits
         self._webhook = webhook
@@ -142,10 +141,11 @@ class IngestAdmission:
 
     def has_key(self, channel: str, key: str, address: str) -> bool:
         """Return whether a key is one of a channel's, without counting it as a guess."""
-        return self._keys.admits(channel, key, address)
+        resource = _published(channel)
+        return self._authorization.key_permission(Action.PUBLISH, resource, key, address) is not None
 
     def check_key(self, channel: str, key: str, address: str) -> None:
-        """Check a key that was presented outside of HTTP, where ``Publishers`` checks requests.
+        """Check a key that was presented outside of HTTP.
 
         Raises:
             RefusedError: it is none of the channel's; the refusal may be sent after ``delay_seconds``. Or it
@@ -155,10 +155,11 @@ class IngestAdmission:
             raise RefusedError(RefusalReason.WRONG_KEY, "wrong keys came from this address: wait a little")
         if not self.has_key(channel, key, address):
             # No key at all is no guess: some encoders ask once without, and then with it.
-            fault = self._keys.fault(channel, key, address)
+            fault = self._authorization.key_fault(_published(channel), key, address)
             is_guess = bool(key) and (fault is None or not fault.is_signed)
             delay = self._guess_delay.failed(address) if is_guess else 0.0
-            wrong, needed = WRONG_KEY if fault is None else fault.line, "the channel's publish_key is needed"
+            wrong = WRONG_KEY if fault is None else fault.line
+            needed = NEEDS[Action.PUBLISH, Kind.LIVE].line
             reason = f"{wrong}: {needed}" if key else needed
             self._refusals.write(address, channel=channel, reason=wrong)
             raise RefusedError(RefusalReason.WRONG_KEY, reason, delay)
@@ -169,7 +170,7 @@ class IngestAdmission:
         Raises:
             RefusedError: it doesn't allow it, or doesn't answer.
         """
-        approval = Approval(channel, publisher, self._keys.secrets(channel))
+        approval = Approval(channel, publisher, self._secrets(channel))
         if self._webhook is None:
             return approval
         try:
@@ -234,8 +235,15 @@ class IngestAdmission:
             if self._webhook is not None:
                 line = "the server's publish_webhook can't be asked about this protocol"
                 raise RefusedError(RefusalReason.DENIED, line)
-        elif approval != Approval(channel, publisher, self._keys.secrets(channel)):
+        elif approval != Approval(channel, publisher, self._secrets(channel)):
             raise RefusedError(RefusalReason.WRONG_KEY, "the channel's publish_key was changed")
+
+    def _secrets(self, channel: str) -> frozenset[Secret]:
+        return self._authorization.secrets(Action.PUBLISH, _published(channel))
 
     def _count(self) -> int:
         return sum(len(source.publications) for source in self._sources.values() if source is not None)
+
+
+def _published(channel: str) -> Resource:
+    return Resource(Kind.LIVE, channel, f"/live/{channel}/ingest")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from origin.access.authentication import UnauthorizedError, client_address, unauthorized
-from origin.access.publish_authorization import Publishers
+from origin.access.authorization import Action, Authorization, Kind, Resource
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from origin.responses.refusal import RefusalError, plain_refusal
@@ -73,12 +73,12 @@ class PublishingEndpoint(ABC):
     """An ASGI endpoint that takes streams for live channels.
 
     Args:
-        publishers: checks the keys of requests: each needs one.
+        authorization: checks the keys of requests: each needs one.
     """
 
-    def __init__(self, admission: IngestAdmission, publishers: Publishers) -> None:
+    def __init__(self, admission: IngestAdmission, authorization: Authorization) -> None:
         self._admission = admission
-        self._publishers = publishers
+        self._authorization = authorization
         self._limits = admission.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +91,8 @@ class PublishingEndpoint(ABC):
         channel: str = request.path_params["channel"]
         try:
             self._admission.find(channel, client_address(request))
-            await self._publishers.authorize(request, channel)
+            resource = Resource(Kind.LIVE, channel, request.url.path)
+            await self._authorization.authorize(request, Action.PUBLISH, resource)
             return await self._handle_body(channel, request, body)
         except UnauthorizedError as error:
             return unauthorized(str(error), CLOSING).to(request)

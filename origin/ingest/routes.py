@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.publish_authorization import Publishers
+from origin.access.authorization import Authorization
 from origin.http1.application_exchange import take_slowly
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.feeding import FeedEnd, Feeding
@@ -32,20 +32,20 @@ STATUS_AT_END = {FeedEnd.SILENT: 408, FeedEnd.UNREADABLE: 415, FeedEnd.DISMISSED
 
 def routes(
     admission: IngestAdmission,
-    publishers: Publishers,
+    authorization: Authorization,
     channels: Mapping[str, ChannelOptions],
     rtmp_port: int,
 ) -> list[BaseRoute]:
     """Make the routes to which streams are published; they must stand before those of the live media.
 
     Args:
-        publishers: checks the keys of requests.
+        authorization: checks the keys of requests.
         channels: the options of all channels, by name.
         rtmp_port: where RTMP is published to; 0: nowhere.
     """
     configuration = MultitrackConfiguration(admission, channels, rtmp_port)
-    endpoint = HttpPublishing(admission, publishers)
-    uploads = SegmentedPublishing(admission, publishers)
+    endpoint = HttpPublishing(admission, authorization)
+    uploads = SegmentedPublishing(admission, authorization)
     return [
         Route("/live/{channel}/ingest", endpoint, methods=["PUT", "POST"]),
         Route("/live/{channel}/ingest/multitrack", configuration.answer, methods=["POST"]),

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from media.errors import MediaError, TooLargeError
 from media.mp4.fragments.cmaf_ingest import TrackUploads, UnknownTrackError, UploadedPiece, UploadReader
 from origin.access.authentication import client_address
-from origin.access.publish_authorization import Publishers
+from origin.access.authorization import Authorization
 from origin.http1.application_exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import FRAGMENT_SECONDS, IngestLimits
@@ -49,11 +49,11 @@ class SegmentedPublishing(PublishingEndpoint):
     """The ASGI endpoint of streams that come in many requests.
 
     Args:
-        publishers: checks the keys of requests: each needs one.
+        authorization: checks the keys of requests: each needs one.
     """
 
-    def __init__(self, admission: IngestAdmission, publishers: Publishers) -> None:
-        super().__init__(admission, publishers)
+    def __init__(self, admission: IngestAdmission, authorization: Authorization) -> None:
+        super().__init__(admission, authorization)
         self._streams = dict[_Key, _UploadedStream]()
         # The time of the newest segment of each stream whose place another publisher has taken.
         self._replaced = dict[_Key, float]()

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from starlette.requests import Request
 
-from origin.access.publish_authorization import Publishers
+from origin.access.authorization import Action, Authorization, Kind, Resource
 from origin.responses.refusal import RefusalError
 from packager.publish.date_ranges import check_date
 from packager.publish.live_stream import LiveStream
@@ -25,11 +25,11 @@ class PublishedChannels:
     def __init__(
         self,
         streams: Mapping[str, LiveStream],
-        publishers: Publishers,
+        authorization: Authorization,
         served: Mapping[str, LiveStream] | None = None,
     ) -> None:
         self._streams = streams
-        self._publishers = publishers
+        self._authorization = authorization
         self._served = streams if served is None else served
 
     def served(self, stream: LiveStream) -> LiveStream:
@@ -45,7 +45,8 @@ class PublishedChannels:
         stream = self._streams.get(request.path_params["channel"])
         if stream is None:
             raise RefusalError(404, "Not Found")
-        await self._publishers.authorize(request, stream.name)
+        resource = Resource(Kind.LIVE, stream.name, request.url.path)
+        await self._authorization.authorize(request, Action.PUBLISH, resource)
         return stream
 
 

@@ -21,12 +21,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import UnauthorizedError, client_address
+from origin.access.authorization import NEEDS, Action, Kind, Resource
 from origin.http.client_limits import network_of
 from origin.radio.aliases import station_addresses, station_name
-from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
 from origin.radio.mounts.mount import Mount
+from origin.radio.station_access import StationAccess
 from origin.radio.station_factory import Stations
 from origin.radio.status import STYLE, describe_server, describe_source
 from origin.responses.base_url import base_url
@@ -63,19 +64,18 @@ class Admin:
 
     Args:
         stations: the stations, and the passwords of their source clients.
-        authorization: checks these, and the administrator's token.
     """
 
     def __init__(
         self,
         stations: Stations,
-        authorization: StationAuthorization,
+        access: StationAccess,
         counts: ConnectionCounts,
     ) -> None:
         self._mounts = stations.mounts
         self._passwords = stations.passwords
         self._aliases = stations.aliases
-        self._authorization = authorization
+        self._access = access
         self._counts = counts
 
     def routes(self) -> list[BaseRoute]:
@@ -126,10 +126,10 @@ class Admin:
         """
         text: bytes = request.scope["query_string"]
         if request.method == "POST":
-            if not await self._authorization.may_administer_any(request, self._passwords):
-                raise UnauthorizedError(
-                    "the password of the station's source, or server.admin_token is needed"
-                )
+            # Without stations that take sources the administrator remains.
+            every = [Resource(Kind.RADIO, name) for name in (*self._passwords, "")]
+            if not await self._access.authorization.permissions(request, Action.MANAGE, every):
+                raise UnauthorizedError(NEEDS[Action.MANAGE, Kind.RADIO].line)
             body = await receive_body(request, FORM_BYTES)
             if body and media_type_of(request) in (FORM, ""):
                 text = b"%b&%b" % (text, body.strip())
@@ -138,13 +138,13 @@ class Admin:
     async def _update_title(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Set the title of what a source client sends from now on."""
         name = self._name(fields.get("mount", ""))
-        mount, password = self._mounts.get(name), self._passwords.get(name)
+        mount = self._mounts.get(name)
         # A station's existence is no secret, as anybody can request its address.
         if mount is None:
             raise AdminError("Source does not exist")
-        if password is None or mount.source_station is None:
+        if name not in self._passwords or mount.source_station is None:
             raise AdminError("Mountpoint will not accept URL updates")
-        await self._require(request, password, name)
+        await self._require(request, name)
         if "mode" not in fields:
             raise AdminError("Missing parameter")
         if fields["mode"] != "updinfo":
@@ -156,7 +156,7 @@ class Admin:
 
     async def _show_stats(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Show the statistics of the server and its stations, or of one station."""
-        await self._require(request, self._password(fields), self._name(fields.get("mount", "")))
+        await self._require(request, self._name(fields.get("mount", "")))
         base, live = base_url(request), self._live()
         top = ElementTree.Element("icestats")
         elsewhere = sum(mount.elsewhere.connections for mount in self._mounts.values())
@@ -231,16 +231,13 @@ class Admin:
 
     async def _station(self, request: Request, fields: Mapping[str, str]) -> Mount:
         """Find the station on air that a request concerns, once its password was checked."""
-        await self._require(request, self._password(fields), self._name(fields.get("mount", "")))
+        await self._require(request, self._name(fields.get("mount", "")))
         if "mount" not in fields:
             raise AdminError("Unknown admin request")
         return self._source(fields)
 
     def _name(self, address: str) -> str:
         return station_name(address, self._aliases)
-
-    def _password(self, fields: Mapping[str, str]) -> str:
-        return self._passwords.get(self._name(fields.get("mount", "")), "")
 
     def _source(self, fields: Mapping[str, str]) -> Mount:
         mount = self._live().get(self._name(fields["mount"]))
@@ -255,8 +252,7 @@ class Admin:
 
     async def _opens(self, request: Request, fields: Mapping[str, str]) -> Callable[[Mount], bool]:
         """Return a function that says whether a request may move listeners to a station."""
-        station = self._name(fields.get("mount", ""))
-        return await self._authorization.destinations(request, station, self._password(fields))
+        return await self._access.destinations(request, self._name(fields.get("mount", "")))
 
     def _on_page(self, opens: Callable[[Mount], bool]) -> dict[str, _StationOnPage]:
         """Describe the stations on air for a page, by their own addresses."""
@@ -281,10 +277,16 @@ class Admin:
     def _live(self) -> dict[str, Mount]:
         return {name: mount for name, mount in self._mounts.items() if mount.state == "live"}
 
-    async def _require(self, request: Request, password: str = "", station: str = "") -> None:
-        if not await self._authorization.may_administer(request, station, password):
-            whose = "the password of this station's source, or" if password else ""
-            raise UnauthorizedError(f"{whose} server.admin_token is needed".strip())
+    async def _require(self, request: Request, station: str = "") -> None:
+        resource = Resource(Kind.RADIO, station)
+        if await self._access.authorization.permission(request, Action.MANAGE, resource) is None:
+            # Without a source there is no password of one.
+            needs = (
+                (Action.MANAGE, Kind.RADIO)
+                if station in self._passwords
+                else (Action.ADMINISTER, Kind.SERVER)
+            )
+            raise UnauthorizedError(NEEDS[needs].line)
 
 
 def read_query(query: bytes) -> dict[str, str]:

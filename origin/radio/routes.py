@@ -23,7 +23,6 @@ from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits
 from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive, stay
 from origin.radio.admin import Admin
 from origin.radio.aliases import station_addresses, station_name
-from origin.radio.authorization import NamedStation, StationAuthorization, refusal
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.broadcast import StationBroadcast
 from origin.radio.mounts.limits import RadioLimits
@@ -33,6 +32,7 @@ from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.mount_entries import StationFacts
 from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
+from origin.radio.station_access import NamedStation, StationAccess
 from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks
 from origin.radio.status import status, status_page
@@ -111,14 +111,14 @@ class ListenerEndpoint:
     def __init__(
         self,
         mounts: Mapping[str, ListenedStation],
-        authorization: StationAuthorization,
+        access: StationAccess,
         counts: ConnectionCounts,
         max_listeners: int | None = None,
         client_listeners: ClientLimit = UNLIMITED,
         webhooks: StationWebhooks = NO_WEBHOOKS,
     ) -> None:
         self._mounts = mounts
-        self._authorization = authorization
+        self._access = access
         self._webhooks = webhooks
         self._counts = counts
         self._max_listeners = max_listeners
@@ -131,9 +131,7 @@ class ListenerEndpoint:
         if mount is None:
             await _unknown()(scope, receive, send)
             return
-        if not await self._authorization.may_listen(Request(scope), mount):
-            await refusal()(scope, receive, send)
-            return
+        await self._access.authorize_listener(Request(scope), mount.name)
         if (past := _past_of(mount, Request(scope))) is not None:
             await past(scope, receive, send)
             return
@@ -243,11 +241,11 @@ class TitleEvents:
     def __init__(
         self,
         mounts: Mapping[str, Mount],
-        authorization: StationAuthorization,
+        access: StationAccess,
         client_readers: ClientLimit = UNLIMITED,
     ) -> None:
         self._mounts = mounts
-        self._authorization = authorization
+        self._access = access
         self._reading = EventReading(Admission(client_readers=client_readers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -256,9 +254,7 @@ class TitleEvents:
         mount = self._mounts.get(scope["path_params"]["name"])
         if mount is None:
             raise RefusalError(404, "no such station")
-        if not await self._authorization.may_listen(request, mount):
-            await refusal()(scope, receive, send)
-            return
+        await self._access.authorize_listener(request, mount.name)
         token = token_of(request)
         if "listener" in request.query_params and token is None:
             line = "listener: 8 to 64 letters, digits, '-' and '_'"
@@ -304,7 +300,7 @@ def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
 
 def routes(
     stations: Stations,
-    authorization: StationAuthorization,
+    access: StationAccess,
     *,
     max_listeners: int | None = None,
     silent_seconds: float = SILENT_SECONDS,
@@ -316,20 +312,18 @@ def routes(
 
     Args:
         stations: the stations; read at each request, so they may change.
-        authorization: decides who may listen and publish.
+        access: decides who may listen and publish.
         silent_seconds: how long a source client may send nothing.
         client_limits: of one client; None for no limits.
         webhooks: are asked about listeners and source clients, too.
     """
     mounts, client_limits, counts = stations.mounts, client_limits or ClientLimits(), ConnectionCounts()
-    listeners = ListenerEndpoint(
-        mounts, authorization, counts, max_listeners, client_limits.listeners, webhooks
-    )
+    listeners = ListenerEndpoint(mounts, access, counts, max_listeners, client_limits.listeners, webhooks)
     refusals = RefusalLog("source refused", limits.refusal_log)
     source_clients = SourceClients(
-        stations, authorization, counts, refusals, silent_seconds, webhooks.check_source
+        stations, access.authorization, counts, refusals, silent_seconds, webhooks.check_source
     )
-    title_events = TitleEvents(mounts, authorization, client_limits.event_readers)
+    title_events = TitleEvents(mounts, access, client_limits.event_readers)
     return [
         # RFC 9110 §15.5.6: one route for all methods, so that Allow lists all of them.
         Route(
@@ -338,16 +332,16 @@ def routes(
             methods=["GET", "HEAD", "PUT", "SOURCE"],
         ),
         Route("/events/radio/{name}", title_events, methods=["GET", "HEAD"]),
-        *Admin(stations, authorization, counts).routes(),
-        *_status_routes(stations, authorization),
+        *Admin(stations, access, counts).routes(),
+        *_status_routes(stations, access),
     ]
 
 
-def _status_routes(stations: Stations, authorization: StationAuthorization) -> list[BaseRoute]:
+def _status_routes(stations: Stations, access: StationAccess) -> list[BaseRoute]:
     """Make the routes of Icecast's status pages, which list the stations that a request may listen to."""
 
     async def accessible(request: Request) -> dict[str, Mount]:
-        names = await authorization.accessible_stations(request, stations.mounts.values())
+        names = await access.accessible(request, stations.mounts.values())
         shown = ((name, mount) for name, mount in stations.mounts.items() if name in names)
         return {name: mount for name, mount in shown if not mount.options.is_hidden}
 

@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
 from origin.access.authentication import client_address, key_reason, unauthorized
+from origin.access.authorization import Action, Authorization, Kind, Resource
 from origin.access.refusal_log import RefusalLog
 from origin.http1.application_exchange import take_slowly
 from origin.http1.shared_turns import budget_of
-from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
 from origin.radio.mounts.mount import Mount, SourceClient
@@ -60,7 +60,7 @@ class SourceClients:
     def __init__(
         self,
         stations: Stations,
-        authorization: StationAuthorization,
+        authorization: Authorization,
         counts: ConnectionCounts,
         refusals: RefusalLog,
         silent_seconds: float = SILENT_SECONDS,
@@ -173,12 +173,10 @@ class SourceClients:
     async def _refuse(self, name: str, request: Request) -> RefusalError | None:
         if name not in self._mounts:
             return RefusalError(404, "no such station")
-        password = self._passwords.get(name)
-        if password is None:
+        if name not in self._passwords:
             return RefusalError(403, "this station takes no source")
         try:
-            if not await self._authorization.may_send(request, name, password):
-                return RefusalError(401, "the password of this station's source is needed")
+            await self._authorization.authorize(request, Action.PUBLISH, Resource(Kind.RADIO, name))
         except RefusalError as refusal:
             return refusal
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.

@@ -12,16 +12,12 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Scope
 
-from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy, guard_routes
-from origin.access.publish_authorization import Publishers
-from origin.access.publish_tokens import PublishTokens
 from origin.access.token_middleware import RevocableRequests, TokenChecks, TokenPaths, has_token
 from origin.answers.asgi import handler_routes
 from origin.events.admission import Admission
-from origin.events.authorization import EventAuthorization
-from origin.events.created.channels import keys_of_channels
-from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization
+from origin.events.channel_keys import ReadingPages
+from origin.events.created.routes import CreatedChannelsEndpoint
 from origin.events.created.routes import routes as event_routes
 from origin.events.multiplexing.merged_reader import ChannelDirectory
 from origin.events.multiplexing.reading import MultiplexedReading, MultiplexingLimits
@@ -41,8 +37,8 @@ from origin.programmes import recording_routes
 from origin.programmes import routes as programme_routes
 from origin.radio.access_log import StationAccessLog
 from origin.radio.aliases import StationAliases
-from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
+from origin.radio.station_access import StationAccess
 from origin.recordings import handler as recordings
 from origin.responses.portable_streams import PortableStreams
 from origin.responses.response_middleware import CommonHeaders
@@ -99,12 +95,11 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
     return handler
 
 
-def _media_routes(services: Services, authenticator: Authenticator, live: LiveHandler) -> list[BaseRoute]:
-    config, library = services.config, services.library
-    publishers = Publishers(authenticator, services.publishers.keys, PublishTokens(services.token_keys))
+def _media_routes(services: Services, live: LiveHandler) -> list[BaseRoute]:
+    config, library, authorization = services.config, services.library, services.authorization
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
     streams = {name: channel.stream for name, channel in services.live.channels.items()}
-    published = PublishedChannels(streams, publishers, services.live.streams)
+    published = PublishedChannels(streams, authorization, services.live.streams)
     publishing = replace(
         services.limits.publishing,
         captions_bytes=config.limits.captions_bytes,
@@ -114,7 +109,7 @@ def _media_routes(services: Services, authenticator: Authenticator, live: LiveHa
     return [
         *ingest_routes.routes(
             services.publishers.admission,
-            publishers,
+            authorization,
             {name: channel.options for name, channel in services.live.channels.items()},
             config.server.rtmp_port,
         ),
@@ -130,12 +125,8 @@ def _media_routes(services: Services, authenticator: Authenticator, live: LiveHa
     ]
 
 
-def _event_routes(
-    services: Services,
-    authenticator: Authenticator,
-    authorization: EventAuthorization,
-    client_limits: ClientLimits,
-) -> list[BaseRoute]:
+def _event_routes(services: Services, client_limits: ClientLimits) -> list[BaseRoute]:
+    authorization, allow_origin = services.authorization, services.config.server.allow_origin
     events, configured = services.events, services.config.limits
     admission = Admission(
         (*events.channels.values(), *events.relays.values(), events.created.open),
@@ -143,14 +134,13 @@ def _event_routes(
         client_limits.event_readers,
     )
     limits = event_limits(configured, services.limits.events)
-    answers = EventAnswers(authorization, limits, admission)
-    creation = CreationAuthorization(authenticator, authorization, PublishTokens(services.token_keys))
+    pages = ReadingPages(events.keys_of, allow_origin)
+    answers = EventAnswers(authorization, pages, limits, admission)
     endpoint = CreatedChannelsEndpoint(
         events.channels,
         events.created,
         EventsEndpoint(events.channels, answers, limits.publish),
         answers,
-        creation,
     )
     reading = MultiplexedReading(
         ChannelDirectory(events.channels, events.created),
@@ -161,7 +151,7 @@ def _event_routes(
     )
     return [
         *event_routes(endpoint),
-        *multiplexing_routes(MultiplexingEndpoint(reading, limits.sockets)),
+        *multiplexing_routes(MultiplexingEndpoint(reading, pages, limits.sockets)),
         *relay_routes(events.relays, authorization, admission),
     ]
 
@@ -170,35 +160,25 @@ def _routes(
     services: Services,
     player: Path,
     access: AccessPolicy,
-    authenticator: Authenticator,
     client_limits: ClientLimits,
     live: LiveHandler,
 ) -> list[BaseRoute]:
     """Make the routes of everything but the library's files."""
-    config, library, admin_token = services.config, services.library, access.admin
-    guard = services.guard
-    tokens = PublishTokens(services.token_keys)
-    authorization = StationAuthorization(authenticator, admin_token, guard, tokens)
-    event_authorization = EventAuthorization(
-        authenticator,
-        admin_token,
-        keys_of_channels(services.events.keys, services.events.created),
-        config.server.allow_origin,
-        tokens,
-    )
+    config, library, guard = services.config, services.library, services.guard
+    station_access = StationAccess(services.authorization, guard)
     return [
-        *_media_routes(services, authenticator, live),
+        *_media_routes(services, live),
         *time_of_day.routes(),
         *radio_routes(
             services.stations,
-            authorization,
+            station_access,
             max_listeners=config.limits.all_listeners,
             silent_seconds=config.limits.source_seconds,
             client_limits=client_limits,
             limits=services.limits.radio,
             webhooks=services.station_webhooks,
         ),
-        *_event_routes(services, authenticator, event_authorization, client_limits),
+        *_event_routes(services, client_limits),
         *signing.routes(services.token_keys, access),
         *signing.check_routes(guard),
         *viewers.routes(services.sessions, access),
@@ -206,7 +186,7 @@ def _routes(
         *reloading.routes(services, access),
         *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
         *recording_routes.routes({**services.live.kept_channels, **services.station_recorders}, access),
-        *api.routes(services, access, authorization, event_authorization, guard),
+        *api.routes(services, access, station_access, guard),
         *prepared_films.routes(services, access),
         *library_list.routes(
             library.catalogue,
@@ -242,19 +222,13 @@ def build_app(
         async with services.running():
             yield
 
-    guess_delay = services.guess_delay
-    authenticator = Authenticator(
-        guess_delay,
-        seconds_to_wait=guess_delay.seconds_to_wait,
-        fault_of=functools.partial(services.token_keys.fault, publishes=True),
-    )
     guard = services.guard
 
     async def holds_token(scope: Scope) -> bool:
         return guard is not None and await has_token(scope, guard.keys)
 
-    access = AccessPolicy(options, authenticator, holds_token)
-    routes = _routes(services, player, access, authenticator, client_limits, live)
+    access = AccessPolicy(options, services.authorization, holds_token)
+    routes = _routes(services, player, access, client_limits, live)
     guard_routes(routes, access)
     app = routed_application(routes, lifespan)
     config = services.config

@@ -19,7 +19,6 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from origin.access.authentication import AdminToken
 from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import lan_address, logging_setup
 from origin.config.kept_secrets import (
@@ -252,9 +251,8 @@ async def _make_ready(
         services.add(certificates)
         followers.append(lambda _: certificates.reload())
     reset_key = await SHARED_THREADS.run(kept_reset_key, config)
-    admin = services.publishers.keys.admin
-    followers.append(partial(take_admin_token, admin))
-    options = _access_options(config, [*bound.http, *bound.https], admin)
+    followers.append(partial(take_admin_token, services.authorization.admin))
+    options = _access_options(config, [*bound.http, *bound.https])
     https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
     alternatives = alternative_services(bound.quic)
     if start.make_workers is not None:
@@ -353,14 +351,11 @@ async def _with_clusters_token(secrets: StartSecrets) -> StartSecrets:
     return await SHARED_THREADS.run(with_admin_token, secrets, token)
 
 
-def _access_options(
-    config: Config, sockets: Sequence[socket.socket], admin: AdminToken | None = None
-) -> AccessOptions:
+def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
     """Return which areas are protected, and log those that anybody can read from other machines."""
     server = config.server
     options = AccessOptions(
         frozenset(server.protected),
-        admin or server.admin_token or "",
         server.admin_port,
         frozenset(name.lower() for name in server.names),
         loopback_ports([one.getsockname()[:2] for one in sockets]),

@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from origin.access.authentication import client_address
+from origin.access.authorization import Action, Authorization, Kind, Resource
 from origin.events.admission import Admission
-from origin.events.authorization import EventAuthorization
 from origin.events.channel import END, EventChannel
 from origin.events.channel_reader import ChannelReader
 from origin.events.created.channels import CreatedChannels
@@ -35,6 +35,7 @@ from origin.token_relay.relay_requests import (
     JSON,
     NO_STORE,
     found_relay,
+    permission_to_ask,
     refusal,
     refused_key,
     relay_named,
@@ -67,7 +68,7 @@ class AnswerEndpoint:
     def __init__(
         self,
         relays: Mapping[str, TokenRelay],
-        authorization: EventAuthorization,
+        authorization: Authorization,
         admission: Admission,
         dialect: Dialect,
     ) -> None:
@@ -105,19 +106,20 @@ class AnswerEndpoint:
             RefusalError: there is none, or the request may not read it.
         """
         relay = relay_named(self._relays, request)
-        answers, until = relay.kept_answers, 0.0
+        answers, allowed = relay.kept_answers, None
         candidates = await answers.find(self._dialect, request.path_params["id"])
         # Whether there is an answer is nothing for strangers either.
         if len(candidates) == 1:
-            until = await self._authorization.reads_until(request, candidates[0].name)
-        if not until and (caller := await self._authorization.caller(request, relay.name)) is not None:
-            until = caller.until
-        if not until:
+            resource = Resource(Kind.EVENTS, candidates[0].name)
+            allowed = await self._authorization.permission(request, Action.READ, resource)
+        if allowed is None:
+            allowed = await permission_to_ask(self._authorization, relay, request)
+        if allowed is None:
             raise refused_key(request, relay)
         found = only_one(candidates or await self._found(answers, request))
         if found is None:
             raise RefusalError(404, EXPIRED)
-        with sending_until(until, send) as sending:
+        with sending_until(allowed.until, send) as sending:
             await self._answer(answers, found, request, sending)
 
     async def _answer(
@@ -272,7 +274,7 @@ async def _state_of(channel: EventChannel, request: Request) -> bytes:
 def answer_routes(
     base: str,
     relays: Mapping[str, TokenRelay],
-    authorization: EventAuthorization,
+    authorization: Authorization,
     admission: Admission,
 ) -> list[BaseRoute]:
     """Make the routes of answers that are kept.

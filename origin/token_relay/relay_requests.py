@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from origin.access.authentication import CHALLENGE, unauthorized
-from origin.events.authorization import Caller, EventAuthorization
+from origin.access.authorization import Action, Authorization, Kind, Permission, Resource
+from origin.events.channel_keys import is_foreign
 from origin.responses.refusal import RefusalError
 from origin.token_relay.dialects import CHAT, Dialect
 from origin.token_relay.errors import CompletionError
@@ -43,22 +44,33 @@ def refused_key(request: Request, relay: TokenRelay) -> RefusalError:
     return RefusalError(401, bytes(told.body).decode().strip(), {"www-authenticate": CHALLENGE})
 
 
+async def permission_to_ask(
+    authorization: Authorization, relay: TokenRelay, request: Request
+) -> Permission | None:
+    """Return the permission to ask a relay; None for none.
+
+    Credentials that a browser adds by itself don't count where another site's page asks.
+    """
+    resource = Resource(Kind.RELAY, relay.name)
+    return await authorization.permission(request, Action.ASK, resource, with_basic=not is_foreign(request))
+
+
 async def found_relay(
-    relays: Mapping[str, TokenRelay], authorization: EventAuthorization, request: Request
-) -> tuple[TokenRelay, Caller]:
-    """Return a relay and its caller.
+    relays: Mapping[str, TokenRelay], authorization: Authorization, request: Request
+) -> tuple[TokenRelay, Permission]:
+    """Return a relay and its caller's permission.
 
     Raises:
         RefusalError: there is no such relay, or the request has no key of it.
     """
     relay = relay_named(relays, request)
-    caller = await authorization.caller(request, relay.name)
+    caller = await permission_to_ask(authorization, relay, request)
     if caller is None:
         raise refused_key(request, relay)
     return relay, caller
 
 
-def own_key(relay: TokenRelay, authorization: EventAuthorization, request: Request) -> str:
+def own_key(relay: TokenRelay, authorization: Authorization, request: Request) -> str:
     """Return the key of a caller's own that goes to the upstream server; empty for none.
 
     A secret of this server, with which the caller was admitted, never does.
@@ -71,7 +83,7 @@ def own_key(relay: TokenRelay, authorization: EventAuthorization, request: Reque
     is_key = scheme.lower() == "bearer" and 0 < len(key) <= KEY_CHARACTERS
     if not (relay.passes_key and is_key and key.isascii() and key.isprintable()):
         return ""
-    return "" if authorization.is_secret(relay.name, key) else key
+    return "" if authorization.is_secret(Resource(Kind.RELAY, relay.name), key) else key
 
 
 def with_bearer(scope: Scope) -> Scope:

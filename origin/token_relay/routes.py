@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from origin.access.authentication import client_address
+from origin.access.authorization import Authorization
 from origin.events.admission import Admission
-from origin.events.authorization import EventAuthorization
 from origin.events.channel_reader import ChannelReader
 from origin.events.reading import stream_events
 from origin.http.client_limits import network_of
@@ -73,7 +73,7 @@ class RelayEndpoint:
     def __init__(
         self,
         relays: Mapping[str, TokenRelay],
-        authorization: EventAuthorization,
+        authorization: Authorization,
         admission: Admission,
         dialect: Dialect | None,
     ) -> None:
@@ -94,7 +94,7 @@ class RelayEndpoint:
             if not self._is_drop_in:
                 if not relay.publishes:
                     relay.kept_answers.check()
-                completion = relay.ask(asked, caller.key, is_kept=not relay.publishes)
+                completion = relay.ask(asked, caller.holder.value, is_kept=not relay.publishes)
                 await completion.settle()
                 completion.is_told = bool(completion.headers)
                 await accepted(relay, completion)(scope, receive, send)
@@ -104,7 +104,7 @@ class RelayEndpoint:
                     whole = await while_connected(request, relay.pass_on(asked.upstream))
                     await _WholeAnswer(whole)(scope, receive, send)
                     return
-                completion = relay.ask(asked, caller.key, is_kept=True)
+                completion = relay.ask(asked, caller.holder.value, is_kept=True)
                 with completion.awaited():
                     await self._answer(relay, asked, completion, request, send)
         except CompletionError as error:
@@ -214,7 +214,7 @@ class PassingEndpoint:
     def __init__(
         self,
         relays: Mapping[str, TokenRelay],
-        authorization: EventAuthorization,
+        authorization: Authorization,
         admission: Admission,
         path: str,
     ) -> None:
@@ -293,7 +293,7 @@ _POSTED = frozenset((*(one.name for one in DIALECTS), *PASSED_ON))
 
 
 def routes(
-    relays: Mapping[str, TokenRelay], authorization: EventAuthorization, admission: Admission | None = None
+    relays: Mapping[str, TokenRelay], authorization: Authorization, admission: Admission | None = None
 ) -> list[BaseRoute]:
     """Make the routes of all relays.
 

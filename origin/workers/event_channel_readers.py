@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import Scope
 
-from origin.access.authentication import Authenticator
+from origin.access.authorization import Authorization, Kind
 from origin.config.options import Config, EventOptions, event_channels
 from origin.events.admission import Admission
-from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.beats import ChannelBeats
 from origin.events.channel import EventChannel
+from origin.events.channel_keys import ChannelKeys, ReadingPages, resource_keys
 from origin.events.channel_replication import FollowedEventLog
 from origin.events.reading import identity_of
 from origin.events.routes import routes
@@ -103,10 +103,11 @@ class WorkerEventChannels:
             name: ChannelKeys(read_key="", allow_origin=one.allow_origin)
             for name, one in self._options.items()
         }
-        authorization = EventAuthorization(Authenticator(), "", keys.get, config.server.allow_origin)
+        authorization = Authorization(keys={Kind.EVENTS: resource_keys(keys.get)})
+        pages = ReadingPages(keys.get, config.server.allow_origin)
         admission = _OwnReaders(client_readers=client_limits.event_readers)
         limits = event_limits(config.limits, self._limits.events)
-        return routes(self._served, authorization, limits, admission, publishes=False)
+        return routes(self._served, authorization, pages, limits, admission, publishes=False)
 
 
 def _has_key(scope: Scope) -> bool:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Scope
 
-from origin.access.authentication import Authenticator
+from origin.access.authorization import Authorization, Kind
 from origin.config.options import Config, RadioOptions
 from origin.config.stations import asks_listeners
 from origin.http.client_limits import ClientLimits
 from origin.radio.aliases import StationAliases
-from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.followed_mount import FollowedMount
 from origin.radio.mounts.mount_replication import FollowedMountLog
 from origin.radio.routes import ListenerEndpoint
+from origin.radio.station_access import StationAccess, station_keys
 from origin.radio.station_factory import mount_options
 from origin.server.services.limits import Limits
 
@@ -77,7 +77,7 @@ class WorkerStations:
         """Make their routes."""
         endpoint = ListenerEndpoint(
             self._served,
-            StationAuthorization(Authenticator()),
+            StationAccess(Authorization(keys={Kind.RADIO: station_keys(self._served, {})})),
             self._counts,
             self._config.limits.all_listeners,
             client_limits.listeners,

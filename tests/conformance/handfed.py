@@ -16,10 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
-from origin.access.publish_authorization import Publishers
-from origin.access.publish_keys import PublishKeys
 from origin.answers.asgi import handler_routes
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1.access_log import AccessLog, RequestCounters
@@ -45,6 +42,7 @@ from tests.conformance.conftest import serving
 from tests.conformance.raw import Answer, Client
 from tests.keys import ADMIN_TOKEN
 from tests.made_once import made_once
+from tests.permissions import live_authorization
 
 SECONDS = 50
 NUMBER = 1_795_000_000
@@ -206,8 +204,8 @@ class HandFed:
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         streams = self.streams = {channel.name: channel.stream}
-        authenticator = Authenticator()
-        published = PublishedChannels(streams, Publishers(authenticator, PublishKeys(ADMIN_TOKEN, {})))
+        authorization = live_authorization({}, ADMIN_TOKEN)
+        published = PublishedChannels(streams, authorization)
         handler = LiveHandler(streams, carried, blocked)
         areas = (
             handler_routes(handler, PATTERNS),
@@ -219,7 +217,7 @@ class HandFed:
         self.traffic = RequestCounters()
         self.calls = 0
         app = Starlette(routes=routes, exception_handlers=ERROR_RESPONSES)
-        guarded = AccessMiddleware(app, AccessPolicy(AccessOptions(), authenticator))
+        guarded = AccessMiddleware(app, AccessPolicy(AccessOptions(), authorization))
         self._inner = CommonHeaders(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         access_log = AccessLog(self.traffic, log_requests=False)
         self.fast_path = FastPath({"live": handler}, access_log, common_headers("*"))

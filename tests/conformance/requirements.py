@@ -388,6 +388,7 @@ REQUIREMENTS = (
     *("RFC 9218 §4", "RFC 8441 §4"),
     "What is refused under one spelling is given under none",
     "A channel that is made at run time needs its token, whatever else is configured",
+    "Each wire permits what the table of permissions says, and nothing else",
     "Nothing holds the event loop for 20 ms",
 )
 """Everything else that needs a test: a clause, a known weakness (CVE, CWE), or a plain sentence."""

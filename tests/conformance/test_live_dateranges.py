@@ -13,9 +13,6 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
-from origin.access.authentication import Authenticator
-from origin.access.publish_authorization import Publishers
-from origin.access.publish_keys import PublishKeys
 from origin.answers.asgi import handler_routes
 from origin.live import metadata
 from origin.live.handler import LiveHandler
@@ -28,6 +25,7 @@ from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed, Track
 from tests.conformance.metadata_requests import JSON, post
 from tests.conformance.raw import Client
 from tests.keys import ADMIN_TOKEN, BEARER_LINE
+from tests.permissions import live_authorization
 
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 
@@ -205,8 +203,8 @@ def test_with_a_key_who_has_it_publishes(
     material: dict[str, Track], tools: Tools, tmp_path: Path, fed: HandFed
 ) -> None:
     streams = {"test": fed.channel.stream}
-    publishers = Publishers(Authenticator(), PublishKeys(ADMIN_TOKEN, {"test": "sesame", "other": "simsim"}))
-    published = metadata.routes(PublishedChannels(streams, publishers))
+    authorization = live_authorization({"test": "sesame", "other": "simsim"}, ADMIN_TOKEN)
+    published = metadata.routes(PublishedChannels(streams, authorization))
     app = Starlette(
         routes=[*handler_routes(LiveHandler(streams), PATTERNS), *published],
         exception_handlers=ERROR_RESPONSES,

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 import packager.reader_guard
 from media.rtmp.connection import PublisherConnection
 from origin.access.guess_delay import GuessDelay
-from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.rtmp import RtmpLimits, RtmpServer
 from origin.radio.mounts.mount import Mount
@@ -25,6 +24,7 @@ from packager.sources.published_source import PublishedSource
 from packager.sources.pullers.http_puller import HttpPuller
 from tests.packager.sources.guarded_hosts import answering
 from tests.patience import CLIENT_SECONDS
+from tests.permissions import live_authorization
 from tests.radio_server import mount_options, numbered_frame, serving
 from tests.rtmp import HANDSHAKE, publishing
 from tests.waiting import until
@@ -52,7 +52,7 @@ async def rtmp() -> AsyncIterator[Callable[[bytes], Awaitable[bytes]]]:
     """Run a server of one channel; yield a function that sends bytes and returns all that is answered."""
     loop = asyncio.get_running_loop()
     admission = IngestAdmission(
-        {"studio": PublishedSource("studio")}, PublishKeys("", {"studio": "key"}), GuessDelay(2, 0.05)
+        {"studio": PublishedSource("studio")}, live_authorization({"studio": "key"}), GuessDelay(2, 0.05)
     )
     server = RtmpServer(admission, RtmpLimits())
     running = asyncio.ensure_future(server.run())

@@ -8,13 +8,13 @@ import functools
 import math
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from origin.access.key_hash import KeyHash
-from origin.events.authorization import ChannelKeys
 from origin.events.channel import EventChannel
+from origin.events.channel_keys import ChannelKeys
 from origin.events.created.channel_index import ChannelIndex, ChannelTimes
 from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import (
@@ -605,15 +605,3 @@ def _replace_tokens(channel: CreatedChannel, read_token: str, publish_token: str
     """Keep hashes of those tokens that are given, in place of the former ones."""
     channel.read_token = KeyHash.of(read_token) if read_token else channel.read_token
     channel.publish_token = KeyHash.of(publish_token) if publish_token else channel.publish_token
-
-
-def keys_of_channels(
-    configured: Mapping[str, ChannelKeys], created: CreatedChannels
-) -> Callable[[str], ChannelKeys | None]:
-    """Return what finds the keys of a channel of the configuration, or of one that was made at run time."""
-
-    def find(name: str) -> ChannelKeys | None:
-        keys = configured.get(name)
-        return created.keys_of(name) if keys is None else keys
-
-    return find

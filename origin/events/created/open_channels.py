@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.types import Scope
 
-from origin.events.authorization import ChannelKeys
 from origin.events.beats import beat_safely
 from origin.events.channel import END, NO_EPOCH, EventChannel, EventChannelOptions
+from origin.events.channel_keys import ChannelKeys
 from origin.events.channel_replication import FollowedEventLog, ServedEventLog
 from origin.events.created.channel_index import ChannelTimes
 from origin.events.created.limits import CreationLimits

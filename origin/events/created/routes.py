@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Mapping
+from hashlib import sha256
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.authentication import Authenticator, UnauthorizedError, client_address
-from origin.access.publish_tokens import Creator, PublishTokens
-from origin.events.authorization import EventAuthorization
+from origin.access.address_tokens import AddressToken
+from origin.access.authentication import UnauthorizedError, client_address
+from origin.access.authorization import NEEDS, Action, Kind, Permission, Resource
 from origin.events.channel import EventChannel
 from origin.events.created.channels import CreatedChannels, ExistsError, FullError, new_token
 from origin.events.created.creation_rate import CreationRate
@@ -33,6 +35,7 @@ from origin.events.formats import GRPC, JSON_TYPE, NDJSON, SSE
 from origin.events.publishing import DELETED
 from origin.events.reading import IDENTITY_PARAMETERS
 from origin.events.routes import NO_CHANNEL, EventAnswers, EventsEndpoint
+from origin.http.channel_patterns import matches
 from origin.http1 import websocket
 from origin.responses.base_url import base_url
 from origin.responses.json_response import as_json
@@ -42,45 +45,39 @@ from origin.responses.request_body import receive_body, require_type
 _STREAMS = (SSE.media_type, NDJSON.media_type, GRPC.media_type)
 """Media types that a client names which wants events, and not the state of a channel."""
 
-NEEDED = "server.admin_token or a token with create is needed"
+DIGEST_CHARACTERS = 32
 
 
-class CreationAuthorization:
-    """Decides who may make channels, and change those that were made: the administrator, and web tokens."""
+class Creator(NamedTuple):
+    """Who makes event channels with a token.
 
-    def __init__(
-        self, authenticator: Authenticator, events: EventAuthorization, tokens: PublishTokens | None
-    ) -> None:
-        self._authenticator = authenticator
-        self._events = events
-        self._tokens = tokens
+    Attributes:
+        name: the ``sub`` of the token; empty for none.
+        patterns: of the names of channels that may be made.
+        digest: tells the token from others where it has no name.
+    """
 
-    async def creator(self, request: Request) -> Creator | None:
-        """Return who may make channels of some patterns; None for the administrator, who may make any.
+    name: str
+    patterns: tuple[str, ...]
+    digest: str
 
-        Raises:
-            UnauthorizedError: nobody who may.
-        """
-        if self._tokens is not None and (found := await self._tokens.creator(request)) is not None:
-            return found
-        if await self._authenticator.admits(request, self._events.admin.secret):
+    @classmethod
+    def of(cls, permission: Permission) -> Creator | None:
+        """Return the creator with a permission; None for the administrator, who may make any channel."""
+        token = permission.token
+        if token is None or isinstance(token, AddressToken):
             return None
-        raise UnauthorizedError(NEEDED)
+        digest = sha256(permission.text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+        return cls(token.name, token.create, digest)
 
-    async def may_manage(self, request: Request, channel: CreatedChannel) -> bool:
-        """Return whether a request is the administrator's, or that of a channel's creator."""
-        found = None if self._tokens is None else await self._tokens.creator(request)
-        if found is not None:
-            # A token without a name is nobody's: who has another one without a name is somebody else.
-            is_own = bool(found.name) and channel.creator == _recorded(found)
-            return is_own and found.may_create(channel.name)
-        return await self._events.is_admin(request, channel.name)
+    def may_create(self, name: str) -> bool:
+        """Return whether a channel of a name may be made, or channels of a pattern."""
+        return any(matches(pattern, name) for pattern in self.patterns)
 
-    async def may_delete(self, request: Request, channel: CreatedChannel) -> bool:
-        """Return whether a request may delete a channel: an answer also with its relay's token."""
-        if channel.is_answer and await self._events.may_publish(request, channel.name):
-            return True
-        return await self.may_manage(request, channel)
+    @property
+    def recorded(self) -> str:
+        """The creator that a channel's record has, by which its creator's channels are counted."""
+        return f"{SUBJECT}{self.name}" if self.name else f"{NAMELESS}{self.digest}"
 
 
 class CreatedChannelsEndpoint:
@@ -98,13 +95,12 @@ class CreatedChannelsEndpoint:
         created: CreatedChannels,
         events: EventsEndpoint,
         answers: EventAnswers,
-        authorization: CreationAuthorization,
     ) -> None:
         self._configured = configured
         self._created = created
         self._events = events
         self._answers = answers
-        self._authorization = authorization
+        self._authorization = answers.authorization
         self._rate = CreationRate(created.limits.per_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,9 +146,8 @@ class CreatedChannelsEndpoint:
         template = self._created.template_for(name)
         if request.method != "POST" or template is None or not template.on_publish:
             raise RefusalError(404, NO_CHANNEL)
-        if not await self._answers.authorization.may_publish(request, name):
-            raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
-        by_token = await self._answers.authorization.has_token(request, name)
+        publishing = Action.PUBLISH, Resource(Kind.EVENTS, name)
+        by_token = (await self._authorization.authorize(request, *publishing)).token is not None
         creator = PUBLISHER if by_token else TEMPLATE
         if by_token:
             self._count(request)
@@ -188,7 +183,8 @@ class CreatedChannelsEndpoint:
         Raises:
             RefusalError: it isn't made.
         """
-        creator = await self._authorization.creator(request)
+        creation = Action.CREATE, Resource(Kind.EVENTS)
+        creator = Creator.of(await self._authorization.authorize(request, *creation))
         body = await receive_body(request, self._created.limits.body_bytes)
         if body:
             require_type(request, JSON_TYPE)
@@ -202,7 +198,7 @@ class CreatedChannelsEndpoint:
             name = self._created.unused_name(name)
         if creator is not None:
             self._count(request)
-        by = ADMINISTRATOR if creator is None else _recorded(creator)
+        by = ADMINISTRATOR if creator is None else creator.recorded
         try:
             channel, read, publish = await self._created.create(name, by, wanted.settings, wanted.expires)
         except ExistsError as error:
@@ -219,13 +215,10 @@ class CreatedChannelsEndpoint:
 
     async def _manage(self, request: Request, channel: CreatedChannel) -> Response | None:
         """Describe, change or delete a channel; None for a request for its state by somebody else."""
-        is_allowed = (
-            self._authorization.may_delete if request.method == "DELETE" else self._authorization.may_manage
-        )
-        if not await is_allowed(request, channel):
+        if not await self._may_manage(request, channel):
             if request.method in ("GET", "HEAD"):
                 return None
-            raise UnauthorizedError(NEEDED)
+            raise UnauthorizedError(NEEDS[Action.MANAGE, Kind.EVENTS].line)
         tokens: dict[str, str] = {}
         if request.method == "PATCH":
             require_type(request, JSON_TYPE)
@@ -252,6 +245,22 @@ class CreatedChannelsEndpoint:
                 raise RefusalError(410, DELETED)
             return as_json({**self._state(channel, opened), **tokens})
 
+    async def _may_manage(self, request: Request, channel: CreatedChannel) -> bool:
+        """Return whether a request is the administrator's, or that of a channel's creator.
+
+        An answer may be deleted with its relay's token, too.
+        """
+        resource = Resource(Kind.EVENTS, channel.name)
+        is_answer = channel.is_answer and request.method == "DELETE"
+        if is_answer and await self._authorization.permission(request, Action.PUBLISH, resource) is not None:
+            return True
+        found = await self._authorization.permission(request, Action.MANAGE, resource)
+        if found is None or (creator := Creator.of(found)) is None:
+            return found is not None
+        # A token without a name is nobody's: who has another one without a name is somebody else.
+        is_own = bool(creator.name) and channel.creator == creator.recorded
+        return is_own and creator.may_create(channel.name)
+
     @staticmethod
     def _state(channel: CreatedChannel, opened: OpenChannel) -> dict[str, object]:
         return {**described(channel, opened.channel.limits), **opened.channel.describe()}
@@ -263,11 +272,6 @@ class CreatedChannelsEndpoint:
         except NotStoredError as error:
             line = f"done, but not stored, so that it may not survive a restart: {error}"
             raise RefusalError(503, line, {"retry-after": "10"}) from None
-
-
-def _recorded(creator: Creator) -> str:
-    """Return the creator that a channel's record has, by which its creator's channels are counted."""
-    return f"{SUBJECT}{creator.name}" if creator.name else f"{NAMELESS}{creator.digest}"
 
 
 def _asks_for_state(request: Request) -> bool:

@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from origin.access.authentication import begin_check
+from origin.access.authentication import UnauthorizedError, begin_check, presents_key
+from origin.access.authorization import NEEDS, Action, Authorization, Kind, Resource
 from origin.access.protected_addresses import TokenGuard
 from origin.access.request_tokens import addressed_token, client_of, unaddressed_token
 from origin.events import sse_writer
 from origin.events.admission import Admission
-from origin.events.authorization import EventAuthorization
+from origin.events.channel_keys import is_foreign
 from origin.events.delivery import RETRY_MILLISECONDS
 from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.limits import ChannelLimits
@@ -76,14 +77,14 @@ class MultiplexedReading:
     def __init__(
         self,
         directory: ChannelDirectory,
-        authorization: EventAuthorization,
+        authorization: Authorization,
         admission: Admission,
         limits: MultiplexingLimits,
         guard: TokenGuard | None = None,
     ) -> None:
         self._guard = guard
         self.directory = directory
-        self.authorization = authorization
+        self._authorization = authorization
         self.admission = admission
         self.limits = limits
 
@@ -94,11 +95,32 @@ class MultiplexedReading:
             # A command of a WebSocket, and a channel that was made later, is checked as a request by itself.
             begin_check(request)
             ends = await self._signed_until(request, names)
-            found = await self.authorization.readable_until(request, ends, [key] if key else [])
+            found = await self._readable_until(request, ends, [key] if key else [])
             return {name: min(until, ends[name]) for name, until in found.items()}
 
         turns = AnswerTurns.of(request.scope)
         return MergedReader(self.directory, access, write, self.limits.channels, turns)
+
+    async def _readable_until(
+        self, request: Request, names: Collection[str], keys: Collection[str]
+    ) -> dict[str, float]:
+        """Return which channels a request may read, and until when.
+
+        Args:
+            keys: further ones beside those of the request's query.
+
+        Raises:
+            UnauthorizedError: a key is wrong: it opens none of the channels that need keys.
+        """
+        resources, with_basic = [Resource(Kind.EVENTS, name) for name in names], not is_foreign(request)
+        found = await self._authorization.permissions(
+            request, Action.READ, resources, with_basic=with_basic, keys=keys
+        )
+        closed = [one for one in resources if not self._authorization.is_open(one)]
+        has_key = bool(keys) or presents_key(request, with_basic=with_basic)
+        if has_key and closed and found.keys().isdisjoint(closed):
+            raise UnauthorizedError(NEEDS[Action.READ, Kind.EVENTS].line)
+        return {one.name: permission.until for one, permission in found.items()}
 
     async def _signed_until(self, request: Request, names: Collection[str]) -> dict[str, float]:
         """Return the channels whose addresses a request may fetch, and until when its token lets it.

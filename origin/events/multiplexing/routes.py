@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from origin.events.channel_keys import ReadingPages
 from origin.events.multiplexing.reading import MultiplexedReading
 from origin.events.multiplexing.websocket_endpoint import MultiplexedSocket
 from origin.events.routes import refused_handshake
@@ -16,8 +17,11 @@ from origin.responses.refusal import RefusalError
 class MultiplexingEndpoint:
     """The ASGI endpoint that reads several event channels."""
 
-    def __init__(self, reading: MultiplexedReading, sockets: websocket.WebSocketLimits) -> None:
+    def __init__(
+        self, reading: MultiplexedReading, pages: ReadingPages, sockets: websocket.WebSocketLimits
+    ) -> None:
         self._reading = reading
+        self._pages = pages
         self._sockets = sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,7 +30,7 @@ class MultiplexingEndpoint:
         if not websocket.is_upgrade(request.method, scope["headers"]):
             await self._reading.answer(request, send)
             return
-        if not self._reading.authorization.admits_page(request, ""):
+        if not self._pages.admit(request, ""):
             raise RefusalError(403, "pages of this origin may not read the channels: see allow_origin")
         try:
             await MultiplexedSocket(self._reading, self._sockets).run(request, send)

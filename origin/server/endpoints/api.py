@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -18,19 +18,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import Secret, challenge, presents_key, unauthorized
+from origin.access.authorization import Action, Kind, Resource
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import token_of
 from origin.access.visible_items import VisibleItems, visible_to
 from origin.config.kept_secrets import SecretsError
 from origin.config.options import event_templates
-from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
 from origin.http1.answer_turns import AnswerTurns
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments
-from origin.radio.authorization import StationAuthorization
 from origin.radio.mounts.mount import Mount
+from origin.radio.station_access import StationAccess
 from origin.recordings.handler import describe
 from origin.responses.json_response import UNCACHED, as_json, based
 from origin.responses.list_pages import ListPage
@@ -80,19 +80,17 @@ Item = TypeVar("Item", bound=NamedItem)
 def routes(
     services: Services,
     access: AccessPolicy,
-    authorization: StationAuthorization,
-    event_authorization: EventAuthorization,
+    station_access: StationAccess,
     guard: TokenGuard | None = None,
 ) -> list[BaseRoute]:
     """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
     Args:
         access: decides who sees the details of ``/health``, and the keys of channels.
-        authorization: decides who may see a station's titles.
-        event_authorization: decides who may see what an event channel has.
+        station_access: decides who may see a station's titles.
         guard: checks the tokens with which protected channels and stations are listed.
     """
-    answers = Api(services, access, authorization, event_authorization, guard)
+    answers = Api(services, access, station_access, guard)
     return [
         Route(VISITOR_ADDRESS, answers.visitor),
         Route(f"{ITEM_PREFIX}live/{{name:path}}", answers.live_item),
@@ -117,15 +115,14 @@ class Api:
         self,
         services: Services,
         access: AccessPolicy,
-        authorization: StationAuthorization,
-        event_authorization: EventAuthorization,
+        station_access: StationAccess,
         guard: TokenGuard | None = None,
     ) -> None:
         self._guard = guard
         self._services_of = services
         self._access = access
-        self._authorization = authorization
-        self._event_authorization = event_authorization
+        self._station_access = station_access
+        self._authorization = services.authorization
         self._oldest_dates = OldestDates(StoredSegments(services.live.dvr_bucket, PastBlocks))
 
     async def visitor(self, request: Request) -> Response:
@@ -274,12 +271,15 @@ class Api:
             return known[area]
         keys: Iterable[Secret] = ()
         if area == "radio":
-            keys = self._authorization.listeners_secrets(self._services_of.mounts.values())
+            keys = self._readers_secrets(Kind.RADIO, self._services_of.mounts)
         elif area == "events":
-            keys = self._event_authorization.readers_secrets(self._services_of.events.channels)
+            keys = self._readers_secrets(Kind.EVENTS, self._services_of.events.channels)
         further = islice(keys, CHECKED_AT_ONCE)
         known[area] = await visible_to(request, self._guard, self._access, further)
         return known[area]
+
+    def _readers_secrets(self, kind: Kind, names: Iterable[str]) -> Iterator[Secret]:
+        return self._authorization.readers_secrets(Resource(kind, name) for name in names)
 
     def _describe_owner(self, channel: str) -> dict[str, object]:
         """Describe which node of a cluster makes what all serve of a channel, and its state there."""
@@ -314,7 +314,7 @@ class Api:
         """List the recordings of a channel or station, the newest first."""
         name = request.path_params["channel"]
         mount = self._services_of.mounts.get(name)
-        is_heard = mount is None or await self._authorization.accessible_stations(request, [mount])
+        is_heard = mount is None or await self._station_access.accessible(request, [mount])
         visible = await self._visible(request, "live" if mount is None else "radio")
         if not is_heard or not visible.shows(f"/live/{name}/recordings/"):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
@@ -359,7 +359,7 @@ class Api:
         every = tuple(self._services_of.mounts.values())
         listed = [one for one in every if not one.options.is_hidden]
         if len(listed) < len(every) and presents_key(request, with_basic=False):
-            keys = islice(self._authorization.listeners_secrets(every), CHECKED_AT_ONCE)
+            keys = islice(self._readers_secrets(Kind.RADIO, self._services_of.mounts), CHECKED_AT_ONCE)
             if await self._access.shows_all(request, *keys):
                 return await self._page(request, "radio", every, self._stations)
         return await self._page(request, "radio", listed, self._stations)
@@ -376,7 +376,7 @@ class Api:
         self, request: Request, mounts: Sequence[Mount], recording: str | None = None
     ) -> Described:
         """Describe stations, as many as have no more recordings together than a page may have items."""
-        heard = await self._authorization.accessible_stations(request, mounts)
+        heard = await self._station_access.accessible(request, mounts)
 
         async def describe_next(mount: Mount) -> dict[str, Any]:
             if mount.name not in heard:
@@ -418,11 +418,13 @@ class Api:
     async def _event_channels(self, request: Request, channels: Sequence[EventChannel]) -> Described:
         if presents_key(request, with_basic=False):
             channels = channels[:CHECKED_AT_ONCE]
-        readable = await self._event_authorization.readable(request, [one.name for one in channels])
-        protected = self._event_authorization.is_protected
+        resources, authorization = [Resource(Kind.EVENTS, one.name) for one in channels], self._authorization
+        readable = await authorization.permissions(request, Action.READ, resources, with_basic=False)
         return [
-            describe_event_channel(one, is_protected=protected(one.name), is_readable=one.name in readable)
-            for one in channels
+            describe_event_channel(
+                channel, is_protected=not authorization.is_open(one), is_readable=one in readable
+            )
+            for channel, one in zip(channels, resources, strict=True)
         ]
 
     async def health(self, request: Request) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from origin.events.channel import EventChannel
-from origin.radio.authorization import is_protected
 from origin.radio.mounts import now_playing
 from origin.radio.mounts.mount import Mount
 from origin.token_relay.relay import TokenRelay
@@ -125,7 +124,7 @@ def describe_station(
         "station": mount.description.name,
         "genre": mount.description.genre,
         "url": f"/radio/{mount.name}",
-        "protected": is_protected(mount),
+        "protected": bool(mount.options.listener_password),
         "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
         "available_from": oldest,
         "window_hours": window_hours,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from origin.config.limit_options import LimitOptions
 from origin.config.options import Config, EventOptions, data_folder, event_channels, event_templates, seconds
-from origin.events.authorization import ChannelKeys
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
+from origin.events.channel_keys import ChannelKeys
 from origin.events.created.channels import CreatedChannels
 from origin.events.created.journal import ChannelJournal
 from origin.events.created.open_channels import ChannelMaker, Template
@@ -53,6 +53,11 @@ class EventServices:
     relays: dict[str, TokenRelay]
     keys: dict[str, ChannelKeys]
     created: CreatedChannels
+
+    def keys_of(self, name: str) -> ChannelKeys | None:
+        """Return the keys of a channel of the configuration, or of one that was made; None for neither."""
+        keys = self.keys.get(name)
+        return self.created.keys_of(name) if keys is None else keys
 
 
 def make_event_services(config: Config, limits: Limits, count: Callable[[str, int], None]) -> EventServices:

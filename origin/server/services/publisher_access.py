@@ -9,9 +9,9 @@ from dataclasses import replace
 import msgspec
 import structlog
 
+from origin.access.authorization import Authorization
 from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
-from origin.access.token_keys import TokenKeys
 from origin.config import logging_setup
 from origin.config.kept_secrets import MadeKeys
 from origin.config.limit_options import LimitOptions
@@ -92,20 +92,19 @@ class PublisherServices:
                     channel.published.end_all("the channel's publish_key was changed")
 
 
-def make_keys(config: Config, made_keys: MadeKeys, tokens: TokenKeys) -> PublishKeys:
+def make_keys(config: Config, made_keys: MadeKeys) -> PublishKeys:
     """Make the keys with which the live channels are published to.
 
     Args:
         made_keys: the generated keys, which aren't configured.
-        tokens: check the tokens that are for publishing.
     """
-    return PublishKeys(config.server.admin_token or "", _keys_in(config), made_keys.hashes, tokens)
+    return PublishKeys(_keys_in(config), made_keys.hashes)
 
 
 def make_admission(
     config: Config,
     channels: Mapping[str, Channel],
-    keys: PublishKeys,
+    authorization: Authorization,
     guess_delay: GuessDelay,
     limits: IngestLimits,
 ) -> IngestAdmission:
@@ -116,7 +115,7 @@ def make_admission(
     """
     sources = {name: channel.published for name, channel in channels.items()}
     limits = ingest_limits(config.limits, limits)
-    return IngestAdmission(sources, keys, guess_delay, limits, make_webhook(config, limits))
+    return IngestAdmission(sources, authorization, guess_delay, limits, make_webhook(config, limits))
 
 
 def make_webhook(config: Config, limits: IngestLimits) -> Webhook | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from origin.config.options import Config, EventOptions, RadioOptions
-from origin.events.authorization import ChannelKeys
+from origin.events.channel_keys import ChannelKeys
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import Stations
 from origin.token_relay.relay import TokenRelay, keys_of_table

@@ -13,16 +13,20 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from origin.access.authentication import Authenticator
+from origin.access.authorization import Authorization, Kind
 from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config, event_channels
 from origin.events.beats import ChannelBeats
+from origin.events.channel_keys import resource_keys
 from origin.events.channel_replication import ServedEventLog
 from origin.events.disk_history import EventHistory
 from origin.http1.access_log import RequestCounters
 from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount_replication import ServedMountLog
+from origin.radio.station_access import station_keys
 from origin.radio.station_factory import Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
 from origin.recordings.station_recorder import StationRecorder
@@ -138,6 +142,7 @@ class Services:
         revocation_file: keeps the revocations of such tokens.
         guard: checks these tokens; None where no address needs one.
         sessions: of viewers with names; None where they may have any number.
+        authorization: decides what clients may do.
         guess_delay: counts wrong passwords, and delays the answers to them.
         publishers: admits publishers to the live channels.
         recordings: the recordings of the channels that record, by name.
@@ -198,12 +203,24 @@ class Services:
         self.guess_delay = GuessDelay(
             config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
         )
-        channels, keys = self.live.channels, make_keys(config, facts.made_keys, self.token_keys)
-        admission = make_admission(config, channels, keys, self.guess_delay, limits.ingest)
+        authenticator = Authenticator(
+            self.guess_delay,
+            seconds_to_wait=self.guess_delay.seconds_to_wait,
+            fault_of=functools.partial(self.token_keys.fault, publishes=True),
+        )
+        channels, keys = self.live.channels, make_keys(config, facts.made_keys)
+        self.authorization = Authorization(
+            authenticator,
+            config.server.admin_token or "",
+            self.token_keys,
+            {Kind.LIVE: keys.of, Kind.RADIO: station_keys(self.mounts, self.stations.passwords)},
+        )
+        admission = make_admission(config, channels, self.authorization, self.guess_delay, limits.ingest)
         self.publishers = PublisherServices(
             config, facts.made_keys, channels, keys, admission, self._take_log
         )
         self.events = make_event_services(config, limits, self._count)
+        self.authorization.keys[Kind.EVENTS] = resource_keys(self.events.keys_of)
         self._event_beats = ChannelBeats(self.events.channels.values, limits.events.channel.beat_seconds)
         self._share_logs()
         places = facts.recording_places

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from origin.access.authentication import Authenticator
+from origin.access.authorization import Authorization
 from origin.access.policy import (
     AccessMiddleware,
     AccessOptions,
@@ -334,7 +334,7 @@ def test_odd_hosts_are_no_surprise(host: str) -> None:
 @pytest.mark.clause("CWE-289")
 async def test_access_is_asked_of_the_route_that_is_found() -> None:
     """Starlette's pattern of a route matches before a line feed at the end, as Python's ``$`` does."""
-    access = AccessPolicy(AccessOptions(frozenset({"metrics"}), "token"), Authenticator())
+    access = AccessPolicy(AccessOptions(frozenset({"metrics"})), Authorization(admin="token"))
     routes = [Route("/metrics", lambda _: Response("secret"))]
     guard_routes(routes, access)
     app = AccessMiddleware(Starlette(routes=routes), access)
@@ -382,7 +382,7 @@ BROWSER = {
 async def test_no_page_of_a_stranger_leads_a_browser_to_what_changes_something(
     fields: dict[str, str], status: int, action: str
 ) -> None:
-    access = AccessPolicy(AccessOptions(admin_token="token"), Authenticator())
+    access = AccessPolicy(AccessOptions(), Authorization(admin="token"))
     routes = [Route(f"/admin/{one}", lambda _: Response()) for one in (action, "stats")]
     guard_routes(routes, access)
     app = AccessMiddleware(Starlette(routes=routes), access)

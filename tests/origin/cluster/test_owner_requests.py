@@ -13,9 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from origin.access.authentication import Authenticator, client_address
-from origin.access.publish_authorization import Publishers
-from origin.access.publish_keys import PublishKeys
+from origin.access.authentication import client_address
 from origin.http.path_prefixes import port_of
 from origin.live import event_start_end
 from origin.live.publishing import PublishedChannels
@@ -26,6 +24,7 @@ from packager.cluster.limits import ClusterLimits
 from packager.publish.channel_commands import RecordingState
 from tests.origin.live.served_log import NoCommands
 from tests.packager.cluster.live_nodes import LIMITS, Node, clear, is_level, node, owner, playing
+from tests.permissions import live_authorization
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
@@ -215,8 +214,7 @@ async def test_who_ends_an_event_is_told_so_before_a_long_recording_is_finished(
     async with pair(redis_server, short) as both:
         stream = both.owner_node.streams["test"]
         stream.commands = EndlessRecording()
-        publishers = Publishers(Authenticator(), PublishKeys("", {"test": "right"}))
-        channels = PublishedChannels({"test": stream}, publishers)
+        channels = PublishedChannels({"test": stream}, live_authorization({"test": "right"}))
         app = Starlette(
             routes=event_start_end.routes(channels, lambda _: None), exception_handlers=ERROR_RESPONSES
         )

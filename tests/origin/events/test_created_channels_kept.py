@@ -12,8 +12,8 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from origin.access.authentication import Authenticator
-from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.access.authorization import Action, Kind, Resource
+from origin.events.channel_keys import ChannelKeys
 from origin.events.created.limits import CreationLimits
 from tests.created_channels import (
     ADMIN,
@@ -22,6 +22,7 @@ from tests.created_channels import (
     serving,
 )
 from tests.event_server import LIMIT
+from tests.permissions import event_authorization
 from tests.waiting import until
 
 
@@ -56,10 +57,12 @@ async def test_events_of_all_channels_take_no_more_memory_than_allowed() -> None
 
 async def test_channels_with_the_same_token_are_all_readable_with_it() -> None:
     keys = dict.fromkeys(("a", "b"), ChannelKeys(publish_token="one-token-of-both", read_key="read-0"))
-    authorization = EventAuthorization(Authenticator(), "", keys.get)
+    channels = [Resource(Kind.EVENTS, name) for name in keys]
     field = (b"authorization", b"Bearer one-token-of-both")
     scope = {"type": "http", "headers": [field], "query_string": b"", "client": None}
-    assert await authorization.readable(Request(scope), ("a", "b")) == {"a", "b"}
+    assert [
+        *await event_authorization(keys.get).permissions(Request(scope), Action.READ, channels)
+    ] == channels
 
 
 async def test_readers_come_again_to_the_next_server() -> None:

@@ -16,6 +16,7 @@ from origin.ingest.limits import IngestLimits
 from packager.sources.publication import Publication, Publisher
 from packager.sources.published_source import PublishedSource, Takeover
 from packager.step_budget import PORTION_BYTES
+from tests.permissions import live_authorization
 
 ADMIN, KEY = "of-the-admin", "the-key-of-the-studio"
 SOMEBODY = Publisher("rtmp", "192.0.2.1")
@@ -27,9 +28,10 @@ def admission(publishers: int = 64) -> IngestAdmission:
         "field": PublishedSource("field", Takeover.REFUSE),
         "film": None,
     }
-    keys = PublishKeys(ADMIN, {"studio": KEY})
     delay = GuessDelay(2, 5.0)
-    return IngestAdmission(sources, keys, delay, IngestLimits(publishers=publishers))
+    return IngestAdmission(
+        sources, live_authorization({"studio": KEY}, ADMIN), delay, IngestLimits(publishers=publishers)
+    )
 
 
 def admit(door: IngestAdmission, channel: str, key: str, publisher: Publisher = SOMEBODY) -> Publication:
@@ -127,8 +129,10 @@ async def test_a_channel_that_ends_takes_nobody() -> None:
 
 
 async def test_another_key_is_valid_from_the_moment_it_is_taken() -> None:
-    keys = PublishKeys(ADMIN, {"studio": KEY, "field": "a", "old": "b"})
-    door = IngestAdmission({"studio": PublishedSource("studio")}, keys, GuessDelay(2, 5.0))
+    keys = PublishKeys({"studio": KEY, "field": "a", "old": "b"})
+    door = IngestAdmission(
+        {"studio": PublishedSource("studio")}, live_authorization(keys), GuessDelay(2, 5.0)
+    )
     assert keys.rotate({"studio": "other", "field": "a", "new": "c"}) == {"studio"}
     with pytest.raises(RefusedError):
         admit(door, "studio", KEY)
@@ -147,7 +151,7 @@ class CountedNames(dict[str, PublishedSource | None]):
 
 async def test_strangers_have_no_more_names_compared_than_the_log_has_lines() -> None:
     sources = CountedNames({f"channel-{number}": None for number in range(1000)})
-    door = IngestAdmission(sources, PublishKeys("", {}), GuessDelay(2, 5.0))
+    door = IngestAdmission(sources, live_authorization({}), GuessDelay(2, 5.0))
     with structlog.testing.capture_logs() as lines:
         for number in range(500):
             with pytest.raises(RefusedError):

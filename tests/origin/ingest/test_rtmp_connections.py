@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 
 from origin.access.guess_delay import GuessDelay
 from origin.access.limits import RefusalLogLimits
-from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.rtmp import RtmpLimits, RtmpServer
 from packager.sources.published_source import PublishedSource
 from tests.patience import CLIENT_SECONDS
+from tests.permissions import live_authorization
 from tests.rtmp import HANDSHAKE, command, publishing
 from tests.waiting import until
 
@@ -30,7 +30,7 @@ RESET = struct.pack("ii", 1, 0)
 
 async def test_clients_that_send_nonsense_and_reset_are_lines_and_no_tracebacks() -> None:
     loop = asyncio.get_running_loop()
-    server = RtmpServer(IngestAdmission({}, PublishKeys("", {}), GuessDelay(2, 5.0)), RtmpLimits())
+    server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), RtmpLimits())
     serving = asyncio.ensure_future(server.run())
     listening = await loop.create_server(server.protocol, "127.0.0.1", 0)
     address = listening.sockets[0].getsockname()
@@ -54,7 +54,7 @@ async def leave_while_refused(ways: Sequence[tuple[str, bool]]) -> None:
     loop = asyncio.get_running_loop()
     sources = {"studio": PublishedSource("studio")}
     delay = GuessDelay(2, 0.05)
-    server = RtmpServer(IngestAdmission(sources, PublishKeys("", {"studio": "key"}), delay), RtmpLimits())
+    server = RtmpServer(IngestAdmission(sources, live_authorization({"studio": "key"}), delay), RtmpLimits())
     serving = asyncio.ensure_future(server.run())
     listening = await loop.create_server(server.protocol, "127.0.0.1", 0)
     address = listening.sockets[0].getsockname()
@@ -95,7 +95,7 @@ def test_whoever_leaves_while_it_is_refused_is_a_line_and_no_traceback(
 @pytest.mark.clause("CWE-770")
 async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None:
     limits = RtmpLimits(connections=8)
-    server = RtmpServer(IngestAdmission({}, PublishKeys("", {}), GuessDelay(2, 5.0)), limits)
+    server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), limits)
     serving = asyncio.ensure_future(server.run())
     listening = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
     port, streams = listening.sockets[0].getsockname()[1], list[asyncio.StreamWriter]()
@@ -127,7 +127,7 @@ async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None
 async def test_a_flood_leaves_nothing_for_the_garbage_collector() -> None:
     """It would hold the event loop for a second once thousands of connections were left to it."""
     limits = RtmpLimits(connections=2, linger_seconds=0.0)
-    server = RtmpServer(IngestAdmission({}, PublishKeys("", {}), GuessDelay(2, 5.0)), limits)
+    server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), limits)
     serving = asyncio.ensure_future(server.run())
     listening = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
     port, streams = listening.sockets[0].getsockname()[1], list[asyncio.StreamWriter]()

@@ -7,11 +7,11 @@ from typing import Any, cast
 import structlog
 
 from origin.access.guess_delay import GuessDelay
-from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.srt import SrtGate, SrtLimits
 from origin.ingest.srt_receiver import SrtReceiver
 from packager.sources.published_source import PublishedSource
+from tests.permissions import live_authorization
 
 LONG, SHORT = "a-key-that-nobody-guesses", "short"
 ADDRESS, OTHER = "192.0.2.7", "192.0.2.8"
@@ -26,7 +26,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.now = 0.0
-        keys = PublishKeys("", {"long": LONG, "short": SHORT})
+        keys = live_authorization({"long": LONG, "short": SHORT})
         sources = {name: PublishedSource(name) for name in ("long", "short")}
         delay = GuessDelay(2, 5.0, clock=lambda: self.now)
         admission = IngestAdmission(sources, keys, delay)

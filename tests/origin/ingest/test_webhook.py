@@ -23,6 +23,7 @@ from packager.sources.published_source import PublishedSource
 from tests.origin.ingest.rtmp_refusals import FLV, refused
 from tests.origin.ingest.studio import KEY, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
+from tests.permissions import live_authorization
 from tests.ports import kept_port
 from tests.waiting import until
 
@@ -167,10 +168,14 @@ async def test_an_address_that_leads_nowhere_lets_nobody_in(url: str) -> None:
 
 
 async def test_nobody_begins_without_the_answer_or_with_a_key_that_was_changed(judge: Judge) -> None:
-    keys = PublishKeys("", {"studio": KEY})
+    keys = PublishKeys({"studio": KEY})
     sources = {"studio": PublishedSource("studio")}
     door = IngestAdmission(
-        sources, keys, GuessDelay(2, 5.0), IngestLimits(), PublishWebhook(judge.url("200"))
+        sources,
+        live_authorization(keys),
+        GuessDelay(2, 5.0),
+        IngestLimits(),
+        PublishWebhook(judge.url("200")),
     )
     with pytest.raises(RefusedError) as told:
         door.begin("studio", SOMEBODY)

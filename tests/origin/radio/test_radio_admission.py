@@ -13,13 +13,13 @@ from starlette.types import Message
 
 from origin.access.authentication import Authenticator, client_address
 from origin.config.options import Config, RadioOptions
-from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.mount import Mount
 from origin.radio.routes import ListenerEndpoint
 from origin.radio.station_factory import make_stations
 from packager.process.ffmpeg_discovery import Tools
 from tests.keys import BEARER_LINE
+from tests.permissions import station_access
 from tests.radio_server import FRAME_BYTES, Feed, mount_options, numbers, one_mount, serving
 from tests.waiting import until
 
@@ -197,15 +197,13 @@ async def test_a_key_that_opens_one_station_of_a_list_has_not_failed() -> None:
         "headers": [],
         "client": ("192.0.2.7", 1),
     }
-    opened = await StationAuthorization(Authenticator(note)).accessible_stations(Request(scope), mounts)
+    access = station_access({one.name: one for one in mounts}, authenticator=Authenticator(note))
+    opened = await access.accessible(Request(scope), mounts)
     assert opened == {"one"}
     assert failures == [("192.0.2.7", False)]
     # A browser that knows a password of a proxy in front sends it with each look at a list.
     for_proxy = {**scope, "query_string": b"", "headers": [(b"authorization", b"Basic cHJveHk6b3RoZXI=")]}
-    assert (
-        await StationAuthorization(Authenticator(note)).accessible_stations(Request(for_proxy), mounts)
-        == frozenset()
-    )
+    assert await access.accessible(Request(for_proxy), mounts) == frozenset()
     assert len(failures) == 1
 
 
@@ -241,9 +239,7 @@ def test_limits_of_a_station_are_configured(tools: Tools) -> None:
 async def test_listeners_whose_heads_are_still_sent_have_places() -> None:
     """Many come at once where a network is slow: each waits within the same check of the limit."""
     mounts = {name: Mount(name, Feed(), mount_options(max_listeners=2)) for name in ("one", "two")}
-    endpoint = ListenerEndpoint(
-        mounts, StationAuthorization(Authenticator()), ConnectionCounts(), max_listeners=3
-    )
+    endpoint = ListenerEndpoint(mounts, station_access(mounts), ConnectionCounts(), max_listeners=3)
     begun, statuses = asyncio.Event(), list[int]()
 
     async def listen(name: str) -> None:

@@ -15,10 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from origin.access.authentication import Authenticator
 from origin.access.limits import WebhookLimits
 from origin.access.webhook import Webhook
-from origin.radio.authorization import StationAuthorization
 from origin.radio.mounts.mount import Mount
 from origin.radio.routes import routes
 from origin.radio.station_factory import Stations
@@ -27,6 +25,7 @@ from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.radio.source_client_station import SourceClientStation
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
+from tests.permissions import station_access
 from tests.ports import kept_port
 from tests.radio_server import Feed, Server, mount_options, serving_app
 from tests.waiting import until
@@ -76,7 +75,7 @@ async def judged(
         )
         found = routes(
             Stations(mounts, passwords={"sent": "sesame"}),
-            StationAuthorization(Authenticator(), ADMIN_TOKEN),
+            station_access(mounts, {"sent": "sesame"}, ADMIN_TOKEN),
             webhooks=webhooks,
         )
         async with serving_app(
@@ -129,7 +128,7 @@ async def authenticated_by_url(
             url_authentication=UrlAuthentication({"test": hook}, {"test": hook}, limits)
         )
         found = routes(
-            Stations({"test": mount}), StationAuthorization(Authenticator(), ADMIN_TOKEN), webhooks=webhooks
+            Stations({"test": mount}), station_access({"test": mount}, admin=ADMIN_TOKEN), webhooks=webhooks
         )
         async with serving_app(
             Starlette(routes=found, exception_handlers=ERROR_RESPONSES), [mount]

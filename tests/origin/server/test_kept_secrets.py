@@ -123,12 +123,12 @@ def test_of_a_publish_key_only_a_salted_hash_is_kept(tmp_path: Path) -> None:
     assert (name, hashed) == ("hmac-sha256", by_hand.hex())
     again = studio_in(tmp_path)
     assert (again.made, again.config.live[0].publish_key) == ((), None)
-    keys = PublishKeys("", {}, again.made_keys.hashes)
-    assert fits_any(key, keys.secrets("studio"))
+    keys = PublishKeys({}, again.made_keys.hashes)
+    assert fits_any(key, keys.of("studio").publishers)
     wrong = ("", kept, salt, hashed, key[:-1])
-    assert not [one for one in wrong if fits_any(one, keys.secrets("studio"))]
+    assert not [one for one in wrong if fits_any(one, keys.of("studio").publishers)]
     assert keys.key("studio") == ""
-    assert key not in repr((again, keys.secrets("studio")))
+    assert key not in repr((again, keys.of("studio").publishers))
     assert keys.rotate({"studio": key}) == frozenset(), "the same key, now configured"
     assert keys.rotate({"studio": "another"}) == {"studio"}
 

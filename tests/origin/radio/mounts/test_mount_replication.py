@@ -14,8 +14,6 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from media.errors import MalformedError
-from origin.access.authentication import Authenticator
-from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.followed_mount import FollowedMount
 from origin.radio.mounts.mount import Mount
@@ -29,6 +27,7 @@ from packager.replication.log_entries import Place
 from tests.keys import ADMIN_TOKEN
 from tests.ogg import encoded
 from tests.patience import MOUNT
+from tests.permissions import station_access
 from tests.radio_server import Client, Feed, Server, mount_options, numbers, serving, serving_app
 from tests.waiting import until
 
@@ -105,7 +104,7 @@ class Stations:
 @contextlib.asynccontextmanager
 async def stations(feeds: Mapping[str, Feed], options: MountOptions | None = None) -> AsyncIterator[Stations]:
     made = Stations(feeds, options or mount_options())
-    authorization, counts = StationAuthorization(Authenticator()), ConnectionCounts(NUMBERS)
+    authorization, counts = station_access(made.served), ConnectionCounts(NUMBERS)
     endpoint = ListenerEndpoint(made.served, authorization, counts)
     app = Starlette(routes=[Route("/radio/{name}", endpoint)], exception_handlers=ERROR_RESPONSES)
     running: Any = made.followed.values()
