@@ -12,7 +12,7 @@ import ipaddress
 import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
@@ -62,59 +62,59 @@ TOKEN = re.compile(
 """A token: what is signed (key, expiry, name, scope), and the signature."""
 
 
-class AddressToken(NamedTuple):
-    """A token as its text says, whether it is valid or not.
+class Token(NamedTuple):
+    """A token, of an address or a JSON Web Token, whether it has expired or not.
 
     Attributes:
-        signed: the text before the signature.
+        own_paths: yields those of its own paths, by their segments, that cover a path for a client.
         expires: seconds since the epoch.
         name: of the viewer; empty for none.
-        segments: how many segments of the path are signed.
-        allows_clips: whether parts of films and other times of channels may be fetched; see `has_clip`.
-        may_publish: whether one may publish to the path.
-        binding: `ADDRESS` or `NETWORK` where it is valid for one client; empty for any.
         label: the name with a short hash of the token, for logs.
-        client: address of who presents it; empty where it isn't known.
+        allows_clips: whether parts of films and other times of channels may be fetched; see `has_clip`.
+        may_publish: whether one may publish to its paths.
+        binding: `ADDRESS` or `NETWORK` where it is valid for one client; empty for any.
+        bound: the client or network that a JSON Web Token names, as `network_of` writes it.
+        begins: seconds since the epoch.
+        create: the patterns of event channels that may be made.
+        digest: of its identifier, by which it may be revoked; empty for a token without one.
+        client: address of who presents it; empty where it isn't known, and where that doesn't matter.
     """
 
-    signed: str
-    key_id: str
+    own_paths: Callable[[Sequence[str], str], Iterable[Sequence[str]]]
     expires: int
     name: str
-    segments: int
+    label: str
     allows_clips: bool
     may_publish: bool
-    binding: str
-    signature: str
-    label: str
+    binding: str = ""
+    bound: str = ""
+    begins: float = 0.0
+    create: tuple[str, ...] = ()
+    digest: str = ""
     client: str = ""
 
+    @property
+    def is_valid_here(self) -> bool:
+        """Whether the token is valid by now, and for the client who presents it."""
+        if time.time() < self.begins:
+            return False
+        return not self.bound or (bool(self.client) and network_of(self.client, self.binding) == self.bound)
+
+    def covers(self, path: str) -> bool:
+        """Return whether the token is for a path, whether it has expired or not.
+
+        Args:
+            path: decoded, without a query.
+        """
+        return is_plain(path) and any(True for _ in self._own_paths(path.split("/")))
+
     def names_area(self, path: str) -> bool:
-        """Return whether the token's own path names the first segment of a path that it covers."""
-        del path
-        return self.segments > 0
+        """Return whether one of its paths that cover a path names its first segment, such as ``/relay``."""
+        parts = path.split("/")
+        return any(list(own[:2]) == parts[:2] for own in self._own_paths(parts))
 
-
-@functools.lru_cache(maxsize=TOKENS_KEPT)
-def read_token(text: str) -> AddressToken | None:
-    """Read the text of a token; None for any other text."""
-    if (found := TOKEN.fullmatch(text)) is None:
-        return None
-    signed, key_id, expires, field, segments, clips, publish, binding, signature = found.groups()
-    name = _decoded_name(field)
-    label = f"{name}#{sha256(text.encode()).hexdigest()[:8]}"
-    return AddressToken(
-        signed,
-        key_id,
-        int(expires),
-        name,
-        int(segments),
-        bool(clips),
-        bool(publish),
-        binding,
-        signature,
-        label,
-    )
+    def _own_paths(self, parts: Sequence[str]) -> Iterable[Sequence[str]]:
+        return self.own_paths(parts, self.client) if self.is_valid_here else ()
 
 
 def _encoded_name(name: str) -> str:
@@ -147,6 +147,7 @@ class SigningKeys:
         parted = [key.partition(":") for key in keys]
         self._secrets = {key_id: secret.encode() for key_id, _, secret in reversed(parted)}
         self._newest = parted[0][0] if parted else ""
+        self.read = functools.lru_cache(maxsize=TOKENS_KEPT)(self._read)
 
     def __bool__(self) -> bool:
         return bool(self._secrets)
@@ -185,20 +186,34 @@ class SigningKeys:
         signed = f"v1.{self._newest}.{expires}.{_encoded_name(name)}.{segments}{scope}{binding}"
         return f"{signed}.{_signature(self._secrets[self._newest], signed, bound)}"
 
-    def covers(self, token: AddressToken, path: str) -> bool:
-        """Return whether a token is signed for a path, whether it has expired or not.
+    def _read(self, text: str) -> Token | None:
+        """Read the text of a token, which covers nothing if it isn't signed; None for any other text."""
+        if (found := TOKEN.fullmatch(text)) is None:
+            return None
+        signed, key_id, expires, field, segments, clips, publish, binding, signature = found.groups()
+        name = _decoded_name(field)
+        label = f"{name}#{sha256(text.encode()).hexdigest()[:8]}"
+        own_paths = functools.partial(
+            self._own_paths, self._secrets.get(key_id), signed, signature, binding, int(segments)
+        )
+        return Token(own_paths, int(expires), name, label, bool(clips), bool(publish), binding)
 
-        Args:
-            path: decoded, without a query.
-        """
-        secret = self._secrets.get(token.key_id)
-        parts = path.split("/", token.segments + 1)
-        if secret is None or len(parts) <= token.segments or not is_plain(path):
-            return False
-        if token.binding and not token.client:
-            return False
-        bound = _bound("/".join(parts[: token.segments + 1]), token.binding, token.client)
-        return hmac.compare_digest(_signature(secret, token.signed, bound), token.signature)
+    @staticmethod
+    def _own_paths(
+        secret: bytes | None,
+        signed: str,
+        signature: str,
+        binding: str,
+        segments: int,
+        parts: Sequence[str],
+        client: str,
+    ) -> Iterator[Sequence[str]]:
+        """Yield the beginning of a path that a token is signed for, if it is."""
+        if secret is None or len(parts) <= segments or (binding and not client):
+            return
+        own = parts[: segments + 1]
+        if hmac.compare_digest(_signature(secret, signed, _bound("/".join(own), binding, client)), signature):
+            yield own
 
 
 class SignedAddress(NamedTuple):

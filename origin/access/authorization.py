@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from origin.access.address_tokens import AddressToken
+from origin.access.address_tokens import Token
 from origin.access.authentication import (
     AdminToken,
     Authenticator,
@@ -27,7 +27,7 @@ from origin.access.authentication import (
     presented_secrets,
 )
 from origin.access.request_tokens import addressed_token, cookie_token
-from origin.access.token_keys import Token, TokenFault, TokenKeys
+from origin.access.token_keys import TokenFault, TokenKeys
 
 
 class Action(enum.Enum):
@@ -359,7 +359,7 @@ class Authorization:
 
     def _allows(self, token: Token, right: Right, resource: Resource, kind: Kind) -> bool:
         if right is Right.CREATE:
-            return not isinstance(token, AddressToken) and bool(token.create) and token.is_valid_here
+            return bool(token.create) and token.is_valid_here
         if right is Right.PUBLISH and not token.may_publish:
             return False
         if right is Right.READ and not self._keys_of(resource).takes_tokens:
@@ -371,7 +371,7 @@ class Authorization:
         # A token for more than relays, such as ``/``, has to allow publishing: viewers have such tokens.
         if right is Right.ASK and not (token.may_publish or token.names_area(path)):
             return False
-        return self._tokens is not None and self._tokens.covers(token, path)
+        return token.covers(path)
 
     def _faulty_path(
         self, needs: Needs, resources: Sequence[Resource], tokens: Mapping[str, Token]
@@ -379,9 +379,7 @@ class Authorization:
         """Return the path at which the refusal names a token's fault; None for the request's own."""
         paths = [one.address(kind) for one in resources for _, kind in needs.rights]
         covered = (
-            path
-            for path in (paths if tokens else ())
-            if self._tokens is not None and any(self._tokens.covers(one, path) for one in tokens.values())
+            path for path in (paths if tokens else ()) if any(one.covers(path) for one in tokens.values())
         )
         return next(covered, None)
 

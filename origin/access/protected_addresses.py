@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
-from origin.access.token_keys import EXPIRED, NOT_VALID, Token, TokenKeys
+from origin.access.address_tokens import PLAYLISTS, Token, has_clip, is_plain
+from origin.access.token_keys import EXPIRED, NOT_VALID, TokenKeys
 from origin.access.viewer_sessions import ViewerSession, ViewerSessions
 from packager.library.title_files import RENDITION
 
@@ -234,7 +234,7 @@ class TokenGuard:
             found.name if is_stream or path.startswith(("/live/", "/vod/", "/media/")) else "",
             found.expires,
             is_stream,
-            "" if isinstance(found, AddressToken) else found.digest,
+            found.digest,
         )
         if time.time() >= grant.until:
             return grant._replace(refusal=EXPIRED.line)
@@ -248,7 +248,7 @@ class TokenGuard:
     def _admits(self, token: Token, signed_paths: Iterable[str]) -> bool:
         """Return whether a token is valid for an address: that of a title is for what its playlists name."""
         every = [one for path in signed_paths for one in (path, _of_title(path)) if one]
-        return any(self.keys.covers(token, one) for one in every)
+        return any(token.covers(one) for one in every)
 
     def may_fetch(self, token: Token | None, path: str) -> bool:
         """Return whether the holder of a token may fetch an address.
@@ -281,13 +281,11 @@ class TokenGuard:
             covered_alone: whether what everybody may fetch isn't listed either, unless the token covers it.
         """
         if covered_alone:
-            return token is not None and any(self.keys.covers(token, path) for path in paths)
+            return token is not None and any(token.covers(path) for path in paths)
         signed = [self.protected.signed_paths(one) for one in paths]
         if not all(signed):
             return True
-        return token is not None and any(
-            self.keys.covers(token, path) for several in signed for path in several
-        )
+        return token is not None and any(token.covers(path) for several in signed for path in several)
 
 
 def _of_title(path: str) -> str:

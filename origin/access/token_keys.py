@@ -11,16 +11,16 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from origin.access.address_tokens import AddressToken, SigningKeys, read_token
+from origin.access.address_tokens import SigningKeys, Token
 from origin.access.revocations import Revocations
 from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
-    from origin.access.web_tokens import WebToken, WebTokenKey, WebTokenKeys
+    from origin.access.web_tokens import WebTokenKey, WebTokenKeys
 
 log = structlog.get_logger()
 
@@ -37,8 +37,6 @@ RETRY_SECONDS = 30.0
 
 WEB_TOKEN = "eyJ"  # noqa: S105  # a beginning
 """Beginning of each JSON Web Token: ``{"`` in base64url."""
-
-Token: TypeAlias = "AddressToken | WebToken"  # noqa: S105  # a type
 
 
 class TokenFault(NamedTuple):
@@ -133,7 +131,7 @@ class TokenKeys:
         Args:
             client: the address of who presents it; empty where it isn't known.
         """
-        token: Token | None = read_token(text)
+        token = self.signing.read(text)
         if token is None and text and self._web is not None:
             token = self._web.read(text)
             if token is not None and token.digest in self.revocations:
@@ -142,50 +140,9 @@ class TokenKeys:
 
     def is_token(self, text: str) -> bool:
         """Return whether a text is a token, whether it has expired or been revoked or not."""
-        return read_token(text) is not None or (self._web is not None and self._web.read(text) is not None)
-
-    def covers(self, token: Token, path: str) -> bool:
-        """Return whether a token is valid for a path, whether it has expired or not.
-
-        Args:
-            path: decoded, without a query.
-        """
-        return self.signing.covers(token, path) if isinstance(token, AddressToken) else token.covers(path)
-
-    def may_publish(self, text: str, path: str, client: str) -> bool:
-        """Return whether a text is a token with which one may publish now.
-
-        Args:
-            path: of the channel or the station, such as ``/live/demo``.
-            client: the address of the publisher.
-        """
-        token = self.read(text, client)
-        return token is not None and may_publish_now(token) and self.covers(token, path)
-
-    def asking(self, text: str, path: str, client: str) -> Token | None:
-        """Return the token of a text with which one may ask a relay now; None for any other text.
-
-        A token for more than relays, such as ``/``, has to allow publishing: viewers have such tokens.
-
-        Args:
-            path: of the relay, such as ``/relay/answers``.
-            client: the address of the caller.
-        """
-        token = self.read(text, client)
-        if token is None or time.time() >= token.expires or not self.covers(token, path):
-            return None
-        return token if token.may_publish or token.names_area(path) else None
-
-    def creator(self, text: str, client: str) -> WebToken | None:
-        """Return the token of a text with which one may make event channels now; None for any other text.
-
-        Args:
-            client: the address of who presents it.
-        """
-        token = self.read(text, client)
-        if token is None or isinstance(token, AddressToken) or time.time() >= token.expires:
-            return None
-        return token if token.create and token.is_valid_here else None
+        return self.signing.read(text) is not None or (
+            self._web is not None and self._web.read(text) is not None
+        )
 
     def fault(self, text: str, path: str, client: str, *, publishes: bool = False) -> TokenFault | None:
         """Return why nothing may be done with a text that has a token's form; None for any other text.
@@ -195,10 +152,10 @@ class TokenKeys:
             client: the address of who presents it; empty where it isn't known.
             publishes: whether a token that may only be read with is faulty.
         """
-        own = read_token(text)
+        own = self.signing.read(text)
         if own is not None:
             own = own._replace(client=client)
-            if not self.signing.covers(own, path):
+            if not own.covers(path):
                 return NOT_VALID
             return EXPIRED if time.time() >= own.expires else _unfit(own, publishes=publishes)
         if self._web is None or not text.startswith(WEB_TOKEN):
@@ -234,11 +191,6 @@ class TokenKeys:
 
     def close(self) -> None:
         """Nothing waits longer than `FETCH_SECONDS`."""
-
-
-def may_publish_now(token: Token) -> bool:
-    """Return whether one may publish with a token by now, to the paths that it covers."""
-    return token.may_publish and time.time() < token.expires
 
 
 def _unfit(token: Token, *, publishes: bool) -> TokenFault | None:

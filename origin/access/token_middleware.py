@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from origin.access.address_tokens import PLAYLISTS, AddressToken
+from origin.access.address_tokens import PLAYLISTS, Token
 from origin.access.authentication import presented_secrets
 from origin.access.policy import NOT_KEPT
 from origin.access.protected_addresses import Grant, TokenGuard
@@ -27,7 +27,7 @@ from origin.access.request_tokens import (
     cookie_token,
     unaddressed_token,
 )
-from origin.access.token_keys import Token, TokenKeys
+from origin.access.token_keys import TokenKeys
 from origin.access.viewer_sessions import ViewerSession
 from origin.answers.heads import private_fields
 from origin.http.path_prefixes import ADMIN, TOKEN_PREFIX, split_token
@@ -164,7 +164,7 @@ class RevocableRequests:
                 continue
             await self._keys.fetch_missing(text)
             token = self._keys.read(text, client_of(scope))
-            if token is not None and not isinstance(token, AddressToken) and token.digest:
+            if token is not None and token.digest:
                 digests.add(token.digest)
         return digests
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from origin.access.address_tokens import Token
 from origin.access.authentication import Secret, presents_key
 from origin.access.policy import AccessPolicy, sees_covered_alone
 from origin.access.protected_addresses import TokenGuard
-from origin.access.token_keys import Token
 from origin.access.token_middleware import base_path, token_of
 
 

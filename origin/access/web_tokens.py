@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from origin.access.address_tokens import (
     NAME,
     NETWORK,
     TOKENS_KEPT,
+    Token,
     checked_client,
     is_plain,
     network_of,
@@ -87,59 +87,6 @@ class WebTokenKey(NamedTuple):
     key_id: str = ""
 
 
-class WebToken(NamedTuple):
-    """A token whose signature is valid; see `AddressToken` for what both have.
-
-    Attributes:
-        paths: the patterns of its paths, by their segments.
-        begins: seconds since the epoch.
-        bound: the only client or network, as `network_of` writes it.
-        create: the patterns of event channels that may be made.
-        digest: of its identifier, by which it may be revoked; empty for a token without one.
-    """
-
-    paths: tuple[tuple[str, ...], ...]
-    begins: float
-    expires: int
-    name: str
-    allows_clips: bool
-    may_publish: bool
-    binding: str
-    bound: str
-    label: str
-    create: tuple[str, ...] = ()
-    digest: str = ""
-    client: str = ""
-
-    @property
-    def is_valid_here(self) -> bool:
-        """Whether the token is valid by now, and for the client who presents it."""
-        if time.time() < self.begins:
-            return False
-        return not self.binding or (bool(self.client) and network_of(self.client, self.binding) == self.bound)
-
-    def covers(self, path: str) -> bool:
-        """Return whether the token is for a path, whether it has expired or not.
-
-        Args:
-            path: decoded, without a query.
-        """
-        return is_plain(path) and self.is_valid_here and any(self._patterns(path))
-
-    def names_area(self, path: str) -> bool:
-        """Return whether the token's own path for a path names its first segment, as ``/relay``."""
-        area = path.split("/")[:2]
-        return any(list(pattern[:2]) == area for pattern in self._patterns(path))
-
-    def _patterns(self, path: str) -> Iterator[tuple[str, ...]]:
-        """Yield those of the token's patterns that cover a path."""
-        parts = path.split("/")
-        for pattern in self.paths:
-            fits = all(one in ("*", part) for one, part in zip(pattern, parts, strict=False))
-            if fits and len(parts) >= len(pattern):
-                yield pattern
-
-
 class WebTokenKeys:
     """The keys of JSON Web Tokens, by which these are read.
 
@@ -154,7 +101,7 @@ class WebTokenKeys:
         self._issuer = issuer
         self.read = functools.lru_cache(maxsize=TOKENS_KEPT)(self._read)
 
-    def _read(self, text: str) -> WebToken | None:
+    def _read(self, text: str) -> Token | None:
         """Read the text of a token; None for any other text, and where no key has signed it."""
         if (header := header_of(text)) is None or "crit" in header:
             return None
@@ -199,7 +146,7 @@ class WebTokenKeys:
         fitting = [key for key in self._keys if key.algorithm == header.get("alg")]
         return [key for key in fitting if key.key_id == named] or [key for key in fitting if not key.key_id]
 
-    def _checked(self, text: str, key: WebTokenKey) -> WebToken:
+    def _checked(self, text: str, key: WebTokenKey) -> Token:
         """Return a token whose signature and claims are valid.
 
         Raises:
@@ -223,19 +170,31 @@ class WebTokenKeys:
         binding = "" if not client else NETWORK if "/" in client else ADDRESS
         plain = name if NAME.fullmatch(name) else ""
         create = _create(claims.get("create"))
-        return WebToken(
-            () if create and "paths" not in claims else _paths(claims.get("paths")),
-            _seconds(claims.get("nbf", 0)) - LEEWAY_SECONDS,
+        paths = () if create and "paths" not in claims else _paths(claims.get("paths"))
+        begins = _seconds(claims.get("nbf", 0)) - LEEWAY_SECONDS
+        return Token(
+            functools.partial(_own_paths, paths),
             int(_seconds(claims["exp"])) + LEEWAY_SECONDS,
             name,
+            f"{plain}#{sha256(text.encode()).hexdigest()[:8]}",
             claims.get("clips") is True,
             claims.get("publish") is True,
             binding,
             network_of(checked_client(client), binding) if binding else "",
-            f"{plain}#{sha256(text.encode()).hexdigest()[:8]}",
+            begins,
             create,
             _digest(claims.get("jti")),
         )
+
+
+def _own_paths(
+    paths: Iterable[tuple[str, ...]], parts: Sequence[str], _client: str
+) -> Iterator[tuple[str, ...]]:
+    """Yield those patterns of a token that cover a path."""
+    for pattern in paths:
+        fits = all(one in ("*", part) for one, part in zip(pattern, parts, strict=False))
+        if fits and len(parts) >= len(pattern):
+            yield pattern
 
 
 def header_of(text: str) -> Mapping[str, Any] | None:

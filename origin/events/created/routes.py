@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.address_tokens import AddressToken
 from origin.access.authentication import UnauthorizedError, client_address
 from origin.access.authorization import NEEDS, Action, Kind, Permission, Resource
 from origin.events.channel import EventChannel
@@ -65,7 +64,7 @@ class Creator(NamedTuple):
     def of(cls, permission: Permission) -> Creator | None:
         """Return the creator with a permission; None for the administrator, who may make any channel."""
         token = permission.token
-        if token is None or isinstance(token, AddressToken):
+        if token is None:
             return None
         digest = sha256(permission.text.encode()).hexdigest()[:DIGEST_CHARACTERS]
         return cls(token.name, token.create, digest)
