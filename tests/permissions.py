@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from origin.access.authentication import Authenticator
-from origin.access.authorization import Authorization, Kind
+from origin.access.authorization import Authorization, ResourceKind
 from origin.access.protected_addresses import TokenGuard
 from origin.access.publish_keys import PublishKeys
 from origin.access.token_keys import TokenKeys
@@ -16,7 +16,7 @@ from origin.radio.station_access import NamedStation, StationAccess, station_key
 def live_authorization(keys: Mapping[str, str] | PublishKeys, admin: str = "") -> Authorization:
     """Admit publishers to live channels by their keys."""
     found = keys if isinstance(keys, PublishKeys) else PublishKeys(keys)
-    return Authorization(admin=admin, keys={Kind.LIVE: found.of})
+    return Authorization(admin=admin, keys={ResourceKind.LIVE: found.of})
 
 
 def event_authorization(
@@ -26,7 +26,7 @@ def event_authorization(
     tokens: TokenKeys | None = None,
 ) -> Authorization:
     """Admit readers and publishers of event channels."""
-    return Authorization(authenticator, admin, tokens, {Kind.EVENTS: resource_keys(keys_of)})
+    return Authorization(authenticator, admin, tokens, {ResourceKind.EVENTS: resource_keys(keys_of)})
 
 
 def station_access(
@@ -38,4 +38,4 @@ def station_access(
 ) -> StationAccess:
     """Admit listeners and sources of stations."""
     keys = station_keys(stations, {} if passwords is None else passwords)
-    return StationAccess(Authorization(authenticator, admin, keys={Kind.RADIO: keys}), guard)
+    return StationAccess(Authorization(authenticator, admin, keys={ResourceKind.RADIO: keys}), guard)

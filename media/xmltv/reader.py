@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from xml.parsers import expat
 
@@ -23,7 +23,11 @@ MAX_TOKEN_BYTES = 1 << 20
 _DATE = re.compile(
     r"([0-9]{8})([0-9]{2})?([0-9]{2})?([0-9]{2})?(?: ?(?:([+-])([0-9]{2}):?([0-9]{2})|UTC|GMT|Z))?"
 )
-_SPACE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
+_SPACE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ufffe\uffff]+")
+"""White space, and characters that XML can't have (XML 1.0 §2.2)."""
+
+_TEXTS = ("title", "sub-title", "desc", "category")
+"""Elements of a programme whose text is kept; a guide has those before the last once for each language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,16 @@ class XmltvLimits:
     Attributes:
         programmes: most programmes.
         depth: most elements within each other.
-        title_characters: as much of a title is kept.
+        title_characters: as much of a title or a category is kept.
+        description_characters: as much of a description is kept.
+        categories: as many of a programme are kept.
     """
 
     programmes: int = 50_000
     depth: int = 16
     title_characters: int = 300
+    description_characters: int = 2000
+    categories: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,16 @@ class XmltvProgramme:
         channel: the guide's own name of the channel.
         start: seconds since the epoch.
         stop: seconds since the epoch; None where the guide has none.
-        title: the first title, in one line.
+        title: the first title, in one line, as the further texts are.
     """
 
     channel: str
     start: int
     stop: int | None
     title: str
+    subtitle: str = ""
+    description: str = ""
+    categories: tuple[str, ...] = ()
 
 
 class XmltvReader:
@@ -78,10 +89,10 @@ class XmltvReader:
         self._depth = 0
         self._found: list[XmltvProgramme] = []
         self._count = 0
-        # The attributes of the programme that is open, and the text of its titles, one list each.
+        # The attributes of the programme that is open, its texts by element, and the pieces of the open one.
         self._attributes: dict[str, str] | None = None
-        self._titles: list[list[str]] = []
-        self._is_in_title = False
+        self._texts: dict[str, list[str]] = {}
+        self._pieces: list[str] | None = None
 
     def receive_data(self, data: bytes) -> None:
         """Parse the next bytes.
@@ -136,30 +147,37 @@ class XmltvReader:
             self._count += 1
             if self._count > self._limits.programmes:
                 raise TooLargeError(f"more than {self._limits.programmes} programmes")
-            self._attributes, self._titles = attributes, []
-        self._is_in_title = self._depth == 3 and name == "title" and not self._titles
-        if self._is_in_title:
-            self._titles.append([])
+            self._attributes, self._texts = attributes, {}
+        self._pieces = None
+        if self._depth == 3 and name in _TEXTS:
+            most = self._limits.categories if name == "category" else 1
+            self._pieces = [] if len(self._texts.setdefault(name, [])) < most else None
 
     def _take_text(self, text: str) -> None:
-        if self._is_in_title:
-            self._titles[-1].append(text[: self._limits.title_characters])
+        if self._pieces is not None:
+            self._pieces.append(text[: self._limits.description_characters])
 
-    def _end_element(self, _name: str) -> None:
-        self._is_in_title = False
+    def _end_element(self, name: str) -> None:
+        if self._pieces is not None:
+            most = self._limits.description_characters if name == "desc" else self._limits.title_characters
+            self._texts[name].append(in_one_line("".join(self._pieces), most))
+            self._pieces = None
         if self._depth == 2 and self._attributes is not None:
-            title = "".join(self._titles[0]) if self._titles else ""
-            self._found.append(self._programme(self._attributes, title))
+            self._found.append(self._programme(self._attributes))
             self._attributes = None
         self._depth -= 1
 
-    def _programme(self, attributes: dict[str, str], title: str) -> XmltvProgramme:
+    def _programme(self, attributes: dict[str, str]) -> XmltvProgramme:
         stop = attributes.get("stop")
+        title, subtitle, description = ("".join(self._texts.get(name, ())) for name in _TEXTS[:3])
         return XmltvProgramme(
             attributes.get("channel", ""),
             read_date(attributes.get("start", "")),
             None if stop is None else read_date(stop),
-            in_one_line(title, self._limits.title_characters),
+            title,
+            subtitle,
+            description,
+            tuple(filter(None, self._texts.get("category", ()))),
         )
 
 
@@ -196,7 +214,7 @@ def with_stops(programmes: Iterable[XmltvProgramme]) -> list[XmltvProgramme]:
         later[one.channel] = one.start, following
         stop = following if one.stop is None else one.stop
         if stop is not None:
-            found.append(XmltvProgramme(one.channel, one.start, stop, one.title))
+            found.append(replace(one, stop=stop))
     found.reverse()
     return found
 

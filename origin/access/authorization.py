@@ -31,7 +31,7 @@ from origin.access.token_keys import TokenFault, TokenKeys
 
 
 class Action(enum.Enum):
-    """What a client wants to do with a resource."""
+    """The actions of clients that need a permission."""
 
     READ = "read"
     PUBLISH = "publish"
@@ -41,8 +41,8 @@ class Action(enum.Enum):
     ADMINISTER = "administer"
 
 
-class Kind(enum.Enum):
-    """What a resource is; the values are the first parts of addresses."""
+class ResourceKind(enum.Enum):
+    """The kinds of resources; the values are the first parts of their addresses."""
 
     SERVER = ""
     LIVE = "live"
@@ -51,8 +51,8 @@ class Kind(enum.Enum):
     RELAY = "relay"
 
 
-class Holder(enum.Enum):
-    """Whose key or token a client presents."""
+class KeyHolder(enum.Enum):
+    """The holders of keys and tokens."""
 
     ANYBODY = "anybody"
     READER = "reader"
@@ -62,7 +62,7 @@ class Holder(enum.Enum):
 
 
 class Right(enum.Enum):
-    """What a token allows at an address that it is valid for."""
+    """The rights of a token at an address that it is valid for."""
 
     READ = "read"
     PUBLISH = "publish"
@@ -70,23 +70,23 @@ class Right(enum.Enum):
     CREATE = "create"
 
 
-class Resource(NamedTuple):
-    """What an action is for.
+class NamedResource(NamedTuple):
+    """A channel, station, relay or the server, for which an action needs a permission.
 
     Attributes:
         path: the address for which a token has to be valid, where that isn't ``/KIND/NAME``.
     """
 
-    kind: Kind
+    kind: ResourceKind
     name: str = ""
     path: str = ""
 
-    def address(self, kind: Kind) -> str:
+    def address(self, kind: ResourceKind) -> str:
         """Return the address for which a token has to be valid, as a resource of a kind."""
         return self.path or f"/{kind.value}/{self.name}"
 
 
-SERVER = Resource(Kind.SERVER)
+SERVER = NamedResource(ResourceKind.SERVER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,70 +109,70 @@ KeysOf = Callable[[str], ResourceKeys]
 
 
 class Needs(NamedTuple):
-    """What permits an action.
+    """The keys and tokens that permit an action.
 
     Attributes:
-        line: what is needed, for the answer to a client that has nothing of it.
-        holders: whose keys permit it.
-        known: whose keys aren't wrong there, though they don't permit it.
+        line: names them in the answer to a client without them.
+        holders: whoever has the key of such a holder is permitted.
+        known: holders whose keys don't permit the action, and count as no guess.
         rights: of tokens, each with the kind of the address that the token has to be valid for.
     """
 
     line: str
-    holders: tuple[Holder, ...]
-    known: tuple[Holder, ...] = ()
-    rights: tuple[tuple[Right, Kind], ...] = ()
+    holders: tuple[KeyHolder, ...]
+    known: tuple[KeyHolder, ...] = ()
+    rights: tuple[tuple[Right, ResourceKind], ...] = ()
 
 
-NEEDS: Mapping[tuple[Action, Kind], Needs] = {
-    (Action.PUBLISH, Kind.LIVE): Needs(
+NEEDS: Mapping[tuple[Action, ResourceKind], Needs] = {
+    (Action.PUBLISH, ResourceKind.LIVE): Needs(
         "the channel's publish_key or server.admin_token is needed",
-        (Holder.PUBLISHER, Holder.ADMIN),
-        rights=((Right.PUBLISH, Kind.LIVE),),
+        (KeyHolder.PUBLISHER, KeyHolder.ADMIN),
+        rights=((Right.PUBLISH, ResourceKind.LIVE),),
     ),
-    (Action.READ, Kind.RADIO): Needs(
-        "this station is for listeners with a password", (Holder.READER, Holder.ADMIN)
+    (Action.READ, ResourceKind.RADIO): Needs(
+        "this station is for listeners with a password", (KeyHolder.READER, KeyHolder.ADMIN)
     ),
-    (Action.PUBLISH, Kind.RADIO): Needs(
+    (Action.PUBLISH, ResourceKind.RADIO): Needs(
         "the password of this station's source is needed",
-        (Holder.PUBLISHER,),
-        rights=((Right.PUBLISH, Kind.RADIO),),
+        (KeyHolder.PUBLISHER,),
+        rights=((Right.PUBLISH, ResourceKind.RADIO),),
     ),
-    (Action.MANAGE, Kind.RADIO): Needs(
+    (Action.MANAGE, ResourceKind.RADIO): Needs(
         "the password of the station's source, or server.admin_token is needed",
-        (Holder.PUBLISHER, Holder.ADMIN),
-        rights=((Right.PUBLISH, Kind.RADIO),),
+        (KeyHolder.PUBLISHER, KeyHolder.ADMIN),
+        rights=((Right.PUBLISH, ResourceKind.RADIO),),
     ),
-    (Action.READ, Kind.EVENTS): Needs(
+    (Action.READ, ResourceKind.EVENTS): Needs(
         "the channel's read_key is needed",
-        (Holder.PUBLISHER, Holder.READER, Holder.ADMIN),
-        rights=((Right.READ, Kind.EVENTS), (Right.PUBLISH, Kind.EVENTS)),
+        (KeyHolder.PUBLISHER, KeyHolder.READER, KeyHolder.ADMIN),
+        rights=((Right.READ, ResourceKind.EVENTS), (Right.PUBLISH, ResourceKind.EVENTS)),
     ),
-    (Action.PUBLISH, Kind.EVENTS): Needs(
+    (Action.PUBLISH, ResourceKind.EVENTS): Needs(
         "the channel's publish_token or server.admin_token is needed",
-        (Holder.PUBLISHER, Holder.ADMIN),
-        (Holder.READER,),
-        ((Right.PUBLISH, Kind.EVENTS),),
+        (KeyHolder.PUBLISHER, KeyHolder.ADMIN),
+        (KeyHolder.READER,),
+        ((Right.PUBLISH, ResourceKind.EVENTS),),
     ),
-    (Action.CREATE, Kind.EVENTS): Needs(
+    (Action.CREATE, ResourceKind.EVENTS): Needs(
         "server.admin_token or a token with create is needed",
-        (Holder.ADMIN,),
-        rights=((Right.CREATE, Kind.EVENTS),),
+        (KeyHolder.ADMIN,),
+        rights=((Right.CREATE, ResourceKind.EVENTS),),
     ),
-    (Action.MANAGE, Kind.EVENTS): Needs(
+    (Action.MANAGE, ResourceKind.EVENTS): Needs(
         "server.admin_token or a token with create is needed",
-        (Holder.ADMIN,),
-        (Holder.READER, Holder.PUBLISHER),
-        ((Right.CREATE, Kind.EVENTS),),
+        (KeyHolder.ADMIN,),
+        (KeyHolder.READER, KeyHolder.PUBLISHER),
+        ((Right.CREATE, ResourceKind.EVENTS),),
     ),
-    (Action.ASK, Kind.RELAY): Needs(
+    (Action.ASK, ResourceKind.RELAY): Needs(
         "the relay's token or server.admin_token is needed",
-        (Holder.PUBLISHER, Holder.ADMIN),
-        rights=((Right.ASK, Kind.RELAY), (Right.PUBLISH, Kind.EVENTS)),
+        (KeyHolder.PUBLISHER, KeyHolder.ADMIN),
+        rights=((Right.ASK, ResourceKind.RELAY), (Right.PUBLISH, ResourceKind.EVENTS)),
     ),
-    (Action.ADMINISTER, Kind.SERVER): Needs("server.admin_token is needed", (Holder.ADMIN,)),
+    (Action.ADMINISTER, ResourceKind.SERVER): Needs("server.admin_token is needed", (KeyHolder.ADMIN,)),
 }
-"""What permits each action; there is no other way to be permitted."""
+"""The keys and tokens that permit each action; nothing else does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,28 +182,28 @@ class Permission:
     Attributes:
         until: in seconds since the epoch; infinite for a key.
         token: that permits it; None for a key, and where nothing is needed.
-        text: the token's own.
+        text: the text of the token; empty without one.
     """
 
-    holder: Holder
+    holder: KeyHolder
     until: float = math.inf
     token: Token | None = None
     text: str = field(default="", repr=False)
 
     @property
     def user(self) -> str:
-        """The name of who has the token, or what tells it from others; empty without one."""
+        """The name of who has the token, or the label of its token; empty without one."""
         return "" if self.token is None else self.token.name or self.token.label
 
 
-OPEN = Permission(Holder.ANYBODY)
+OPEN = Permission(KeyHolder.ANYBODY)
 
 
 class Authorization:
     """Decides what clients may do, by the keys and tokens that they present.
 
     Args:
-        admin: the administrator's token.
+        admin: the token of the administrator; empty for none.
         tokens: check tokens of addresses; None where there are none.
         keys: find the keys of resources; those of other kinds have none. More may be added.
     """
@@ -213,7 +213,7 @@ class Authorization:
         authenticator: Authenticator | None = None,
         admin: str | AdminToken = "",
         tokens: TokenKeys | None = None,
-        keys: Mapping[Kind, KeysOf] | None = None,
+        keys: Mapping[ResourceKind, KeysOf] | None = None,
     ) -> None:
         self._authenticator = Authenticator() if authenticator is None else authenticator
         self.admin = AdminToken.of(admin)
@@ -221,7 +221,7 @@ class Authorization:
         self.keys = {} if keys is None else dict(keys)
 
     async def authorize(
-        self, request: Request, action: Action, resource: Resource, *, with_basic: bool = True
+        self, request: Request, action: Action, resource: NamedResource, *, with_basic: bool = True
     ) -> Permission:
         """Return the permission of a request.
 
@@ -237,7 +237,7 @@ class Authorization:
         return found
 
     async def permission(
-        self, request: Request, action: Action, resource: Resource, *, with_basic: bool = True
+        self, request: Request, action: Action, resource: NamedResource, *, with_basic: bool = True
     ) -> Permission | None:
         """Return the permission of a request, as `authorize`; None for none."""
         found = await self.permissions(request, action, (resource,), with_basic=with_basic)
@@ -247,11 +247,11 @@ class Authorization:
         self,
         request: Request,
         action: Action,
-        resources: Iterable[Resource],
+        resources: Iterable[NamedResource],
         *,
         with_basic: bool = True,
         keys: Collection[str] | None = None,
-    ) -> dict[Resource, Permission]:
+    ) -> dict[NamedResource, Permission]:
         """Return those resources of one kind for which a request has a permission, as `authorize`.
 
         A key of one of them isn't wrong at the others.
@@ -288,11 +288,13 @@ class Authorization:
         fitting = await self._authenticator.fitting(request, *secrets, with_basic=with_basic)
         return self.admin.secret in fitting
 
-    def key_permission(self, action: Action, resource: Resource, key: str, client: str) -> Permission | None:
+    def key_permission(
+        self, action: Action, resource: NamedResource, key: str, client: str
+    ) -> Permission | None:
         """Return the permission of who presents a key outside of HTTP; None for none. Any thread may call.
 
         Args:
-            client: the IP address.
+            client: the IP address of who presents it.
         """
         needs, tokens = NEEDS[action, resource.kind], dict[str, Token]()
         if self._tokens is not None and (token := self._tokens.read(key, client)) is not None:
@@ -303,32 +305,32 @@ class Authorization:
             permitted = self._by_keys(needs, [resource], fitting).get(resource)
         return permitted
 
-    def key_fault(self, resource: Resource, key: str, client: str) -> TokenFault | None:
+    def key_fault(self, resource: NamedResource, key: str, client: str) -> TokenFault | None:
         """Return what is wrong with a token in the place of a publisher's key; None for any other text."""
         if self._tokens is None:
             return None
         return self._tokens.fault(key, resource.address(resource.kind), client, publishes=True)
 
-    def secrets(self, action: Action, resource: Resource) -> frozenset[Secret]:
+    def secrets(self, action: Action, resource: NamedResource) -> frozenset[Secret]:
         """Return the secrets that permit an action."""
         needs = NEEDS[action, resource.kind]
         return frozenset(secret for one in needs.holders for secret in self._secrets_of(resource, one))
 
-    def is_open(self, resource: Resource) -> bool:
+    def is_open(self, resource: NamedResource) -> bool:
         """Return whether everybody may read a resource, or listen to it, if its address needs no token."""
         return self._keys_of(resource).readers is None
 
-    def is_secret(self, resource: Resource, key: str) -> bool:
+    def is_secret(self, resource: NamedResource, key: str) -> bool:
         """Return whether a key is a secret with which this server admits somebody, or a token of its own."""
-        secrets = [secret for one in Holder for secret in self._secrets_of(resource, one)]
+        secrets = [secret for one in KeyHolder for secret in self._secrets_of(resource, one)]
         return bool(fits_any(key, secrets)) or (self._tokens is not None and self._tokens.is_token(key))
 
-    def readers_secrets(self, resources: Iterable[Resource]) -> Iterator[Secret]:
+    def readers_secrets(self, resources: Iterable[NamedResource]) -> Iterator[Secret]:
         """Yield the secrets with which one may read some resources, but for the administrator's."""
         for one in resources:
             if not self.is_open(one):
                 for holder in NEEDS[Action.READ, one.kind].holders:
-                    yield from () if holder is Holder.ADMIN else self._secrets_of(one, holder)
+                    yield from () if holder is KeyHolder.ADMIN else self._secrets_of(one, holder)
 
     async def _tokens_of(self, request: Request, action: Action) -> dict[str, Token]:
         """Return the tokens that a request presents which haven't expired, by their texts."""
@@ -348,7 +350,9 @@ class Authorization:
                 found[text] = token
         return found
 
-    def _by_token(self, needs: Needs, resource: Resource, tokens: Mapping[str, Token]) -> Permission | None:
+    def _by_token(
+        self, needs: Needs, resource: NamedResource, tokens: Mapping[str, Token]
+    ) -> Permission | None:
         for text, token in tokens.items():
             if time.time() >= token.expires:
                 continue
@@ -357,7 +361,7 @@ class Authorization:
                     return Permission(_HOLDERS[right], token.expires, token, text)
         return None
 
-    def _allows(self, token: Token, right: Right, resource: Resource, kind: Kind) -> bool:
+    def _allows(self, token: Token, right: Right, resource: NamedResource, kind: ResourceKind) -> bool:
         if right is Right.CREATE:
             return bool(token.create) and token.is_valid_here
         if right is Right.PUBLISH and not token.may_publish:
@@ -374,7 +378,7 @@ class Authorization:
         return token.covers(path)
 
     def _faulty_path(
-        self, needs: Needs, resources: Sequence[Resource], tokens: Mapping[str, Token]
+        self, needs: Needs, resources: Sequence[NamedResource], tokens: Mapping[str, Token]
     ) -> str | None:
         """Return the path at which the refusal names a token's fault; None for the request's own."""
         paths = [one.address(kind) for one in resources for _, kind in needs.rights]
@@ -383,7 +387,7 @@ class Authorization:
         )
         return next(covered, None)
 
-    def _compared(self, needs: Needs, resources: Iterable[Resource]) -> tuple[Secret, ...]:
+    def _compared(self, needs: Needs, resources: Iterable[NamedResource]) -> tuple[Secret, ...]:
         """Return the secrets with which keys are compared, none of them twice."""
         holders = (*needs.holders, *needs.known)
         secrets = (
@@ -392,9 +396,9 @@ class Authorization:
         return tuple(dict.fromkeys(secrets))
 
     def _by_keys(
-        self, needs: Needs, resources: Iterable[Resource], fitting: frozenset[Secret]
-    ) -> dict[Resource, Permission]:
-        found: dict[Resource, Permission] = {}
+        self, needs: Needs, resources: Iterable[NamedResource], fitting: frozenset[Secret]
+    ) -> dict[NamedResource, Permission]:
+        found: dict[NamedResource, Permission] = {}
         for one in resources if fitting else ():
             for holder in needs.holders:
                 if not fitting.isdisjoint(self._secrets_of(one, holder)):
@@ -402,23 +406,23 @@ class Authorization:
                     break
         return found
 
-    def _secrets_of(self, resource: Resource, holder: Holder) -> tuple[Secret, ...]:
-        if holder is Holder.ADMIN:
+    def _secrets_of(self, resource: NamedResource, holder: KeyHolder) -> tuple[Secret, ...]:
+        if holder is KeyHolder.ADMIN:
             return (self.admin.secret,)
         keys = self._keys_of(resource)
-        secrets = keys.publishers if holder is Holder.PUBLISHER else keys.readers
-        return () if holder not in (Holder.PUBLISHER, Holder.READER) or secrets is None else secrets
+        secrets = keys.publishers if holder is KeyHolder.PUBLISHER else keys.readers
+        return () if holder not in (KeyHolder.PUBLISHER, KeyHolder.READER) or secrets is None else secrets
 
-    def _keys_of(self, resource: Resource) -> ResourceKeys:
-        kind = Kind.EVENTS if resource.kind is Kind.RELAY else resource.kind
+    def _keys_of(self, resource: NamedResource) -> ResourceKeys:
+        kind = ResourceKind.EVENTS if resource.kind is ResourceKind.RELAY else resource.kind
         find = self.keys.get(kind)
         return ResourceKeys(readers=()) if find is None else find(resource.name)
 
 
 _HOLDERS = {
-    Right.READ: Holder.READER,
-    Right.PUBLISH: Holder.PUBLISHER,
-    Right.ASK: Holder.PUBLISHER,
-    Right.CREATE: Holder.CREATOR,
+    Right.READ: KeyHolder.READER,
+    Right.PUBLISH: KeyHolder.PUBLISHER,
+    Right.ASK: KeyHolder.PUBLISHER,
+    Right.CREATE: KeyHolder.CREATOR,
 }
 """In whose place the holder of a token with a right is."""

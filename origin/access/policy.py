@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.authentication import Secret, challenge, unauthorized
 from origin.access.authorization import NEEDS, SERVER, Action, Authorization
-from origin.http.path_prefixes import ADMIN, port_of, private_area, relay_path
+from origin.http.path_prefixes import ADMIN, is_feed, port_of, private_area, relay_path
+from origin.http.path_prefixes import LISTS as TELEVISION_LISTS
 from origin.responses.refusal import RefusalError, plain_refusal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,7 +27,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 NOT_KEPT = {"cache-control": "no-store"}
 
-LISTS = frozenset(f"/api/{area}" for area in ("library", "live", "radio", "events"))
+LISTS = frozenset((*(f"/api/{area}" for area in ("library", "live", "radio", "events")), *TELEVISION_LISTS))
 """Paths of lists, of which the holder of a token sees what it covers where they are protected."""
 
 CHANGING_LINKS = frozenset(
@@ -175,7 +176,7 @@ class AccessPolicy:
         # The route of /health shows strangers less.
         if area in (None, "health") or await self.may_see(request, area):
             return None
-        if scope["path"] in LISTS and await self.has_token(scope):
+        if (scope["path"] in LISTS or is_feed(scope["path"])) and await self.has_token(scope):
             scope[_COVERED] = True
             return None
         return self._needs_admin(request)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from origin.access.authentication import key_reason
-from origin.access.authorization import Action, Authorization, Kind, Resource
+from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.access.token_middleware import EndingStreams
 from origin.events.admission import Admission
 from origin.events.channel import EventChannel
@@ -54,7 +54,7 @@ class EventAnswers:
         Args:
             publisher: of the channel, for requests that may publish; None where another process publishes.
         """
-        scope, resource = request.scope, Resource(Kind.EVENTS, channel.name)
+        scope, resource = request.scope, NamedResource(ResourceKind.EVENTS, channel.name)
         if request.method == "POST":
             await self.authorization.authorize(request, Action.PUBLISH, resource)
             if publisher is None:
@@ -76,7 +76,7 @@ class EventAnswers:
         """Answer a handshake; a publisher is one who presents the token in it."""
         if not self._pages.admit(request, channel.name):
             raise RefusalError(403, "pages of this origin may not read the channel: see allow_origin")
-        authorization, resource = self.authorization, Resource(Kind.EVENTS, channel.name)
+        authorization, resource = self.authorization, NamedResource(ResourceKind.EVENTS, channel.name)
         with_basic = not is_foreign(request)
         reading = await authorization.authorize(request, Action.READ, resource, with_basic=with_basic)
         allowed = await authorization.permission(request, Action.PUBLISH, resource, with_basic=with_basic)

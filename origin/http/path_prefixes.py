@@ -38,6 +38,9 @@ ADMIN = "/admin/"
 """Path below which GET changes something, as Icecast's clients expect."""
 
 
+LISTS = ("/playlist.m3u", "/playlist.m3u8", "/guide.xml")
+"""Paths of lists and guides for apps of televisions."""
+
 VISITOR_ADDRESS = "/api/visitor"
 """Path at which the page finds out what it may show."""
 
@@ -99,6 +102,8 @@ def relay_path(path: str) -> str:
 def private_area(path: str) -> str | None:
     """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if path in LISTS or is_feed(path):
+        return "api"
     # ISO/IEC 23009-1 §5.8.5.7: players on other sites set their clocks by /api/time.
     if first not in ("api", "health", "metrics") or path in ("/api/time", "/api/signed", VISITOR_ADDRESS):
         return None
@@ -106,6 +111,11 @@ def private_area(path: str) -> str | None:
     if path.startswith(ITEM_PREFIX):
         return None
     return first
+
+
+def is_feed(path: str) -> bool:
+    """Return whether a path is that of a feed of recordings."""
+    return path.startswith("/recordings/") and path.endswith("/feed.xml")
 
 
 def port_of(scope: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from heapq import nsmallest
 
 from origin.access.authentication import GUESSABLE_CHARACTERS, WRONG_KEY, Secret
-from origin.access.authorization import NEEDS, Action, Authorization, Kind, Resource
+from origin.access.authorization import NEEDS, Action, Authorization, NamedResource, ResourceKind
 from origin.access.guess_delay import GuessDelay
 from origin.access.refusal_log import RefusalLog
 from origin.http1.shared_turns import turns_of
@@ -159,7 +159,7 @@ class IngestAdmission:
             is_guess = bool(key) and (fault is None or not fault.is_signed)
             delay = self._guess_delay.failed(address) if is_guess else 0.0
             wrong = WRONG_KEY if fault is None else fault.line
-            needed = NEEDS[Action.PUBLISH, Kind.LIVE].line
+            needed = NEEDS[Action.PUBLISH, ResourceKind.LIVE].line
             reason = f"{wrong}: {needed}" if key else needed
             self._refusals.write(address, channel=channel, reason=wrong)
             raise RefusedError(RefusalReason.WRONG_KEY, reason, delay)
@@ -245,5 +245,5 @@ class IngestAdmission:
         return sum(len(source.publications) for source in self._sources.values() if source is not None)
 
 
-def _published(channel: str) -> Resource:
-    return Resource(Kind.LIVE, channel, f"/live/{channel}/ingest")
+def _published(channel: str) -> NamedResource:
+    return NamedResource(ResourceKind.LIVE, channel, f"/live/{channel}/ingest")

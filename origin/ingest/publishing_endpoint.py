@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from origin.access.authentication import UnauthorizedError, client_address, unauthorized
-from origin.access.authorization import Action, Authorization, Kind, Resource
+from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from origin.responses.refusal import RefusalError, plain_refusal
@@ -91,7 +91,7 @@ class PublishingEndpoint(ABC):
         channel: str = request.path_params["channel"]
         try:
             self._admission.find(channel, client_address(request))
-            resource = Resource(Kind.LIVE, channel, request.url.path)
+            resource = NamedResource(ResourceKind.LIVE, channel, request.url.path)
             await self._authorization.authorize(request, Action.PUBLISH, resource)
             return await self._handle_body(channel, request, body)
         except UnauthorizedError as error:

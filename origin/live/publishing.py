@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from starlette.requests import Request
 
-from origin.access.authorization import Action, Authorization, Kind, Resource
+from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.responses.refusal import RefusalError
 from packager.publish.date_ranges import check_date
 from packager.publish.live_stream import LiveStream
@@ -45,7 +45,7 @@ class PublishedChannels:
         stream = self._streams.get(request.path_params["channel"])
         if stream is None:
             raise RefusalError(404, "Not Found")
-        resource = Resource(Kind.LIVE, stream.name, request.url.path)
+        resource = NamedResource(ResourceKind.LIVE, stream.name, request.url.path)
         await self._authorization.authorize(request, Action.PUBLISH, resource)
         return stream
 

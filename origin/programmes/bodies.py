@@ -15,7 +15,15 @@ from media.errors import MediaError
 from media.xmltv.reader import XmltvLimits, in_one_line, read_xmltv
 from origin.live.requests.moments import MomentError, read_moment
 from origin.responses.refusal import RefusalError
-from packager.past.programmes import ID, LATEST, MOST_PROGRAMMES, MOST_TITLE, Programme
+from packager.past.programmes import (
+    ID,
+    LATEST,
+    MOST_CATEGORIES,
+    MOST_DESCRIPTION,
+    MOST_PROGRAMMES,
+    MOST_TITLE,
+    Programme,
+)
 from packager.reader_guard import ReaderGuard
 
 T = TypeVar("T")
@@ -32,6 +40,9 @@ class ProgrammeBody(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A date (RFC 3339), seconds since 1970, or a time before now."""
     end: Time
     title: _Title = ""
+    subtitle: _Title = ""
+    description: _Title = ""
+    categories: Annotated[tuple[_Title, ...], Meta(max_length=MOST_CATEGORIES)] = ()
 
 
 class SpanBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +75,15 @@ def read_json(data: bytes) -> list[Programme]:
         if one.id in found:
             raise RefusalError(400, f"{place}.id: another programme has it")
         start, end = _moment(one.start, f"{place}.start", now), _moment(one.end, f"{place}.end", now)
-        programme = Programme(one.id, start, end, in_one_line(one.title, MOST_TITLE))
+        programme = Programme(
+            one.id,
+            start,
+            end,
+            in_one_line(one.title, MOST_TITLE),
+            in_one_line(one.subtitle, MOST_TITLE),
+            in_one_line(one.description, MOST_DESCRIPTION),
+            tuple(in_one_line(category, MOST_TITLE) for category in one.categories),
+        )
         if programme.fault:
             raise RefusalError(400, f"{place}.{programme.fault}")
         found[one.id] = programme
@@ -99,7 +118,8 @@ def read_guide(data: bytes, channel: str, limits: XmltvLimits) -> list[Programme
         while name in found:
             count += 1
             name = f"{date}-{count}"
-        programme = Programme(name, one.start * 1000, (one.stop or 0) * 1000, one.title)
+        span = one.start * 1000, (one.stop or 0) * 1000
+        programme = Programme(name, *span, one.title, one.subtitle, one.description, one.categories)
         if not 0 <= one.start <= LATEST // 1000 or programme.end_ms > LATEST or programme.fault:
             raise RefusalError(400, f"the programme at {date}: {programme.fault or 'no possible date'}")
         found[name] = programme

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import UnauthorizedError, client_address
-from origin.access.authorization import NEEDS, Action, Kind, Resource
+from origin.access.authorization import NEEDS, Action, NamedResource, ResourceKind
 from origin.http.client_limits import network_of
 from origin.radio.aliases import station_addresses, station_name
 from origin.radio.connection_totals import ConnectionCounts
@@ -127,9 +127,9 @@ class Admin:
         text: bytes = request.scope["query_string"]
         if request.method == "POST":
             # Without stations that take sources the administrator remains.
-            every = [Resource(Kind.RADIO, name) for name in (*self._passwords, "")]
+            every = [NamedResource(ResourceKind.RADIO, name) for name in (*self._passwords, "")]
             if not await self._access.authorization.permissions(request, Action.MANAGE, every):
-                raise UnauthorizedError(NEEDS[Action.MANAGE, Kind.RADIO].line)
+                raise UnauthorizedError(NEEDS[Action.MANAGE, ResourceKind.RADIO].line)
             body = await receive_body(request, FORM_BYTES)
             if body and media_type_of(request) in (FORM, ""):
                 text = b"%b&%b" % (text, body.strip())
@@ -278,13 +278,13 @@ class Admin:
         return {name: mount for name, mount in self._mounts.items() if mount.state == "live"}
 
     async def _require(self, request: Request, station: str = "") -> None:
-        resource = Resource(Kind.RADIO, station)
+        resource = NamedResource(ResourceKind.RADIO, station)
         if await self._access.authorization.permission(request, Action.MANAGE, resource) is None:
             # Without a source there is no password of one.
             needs = (
-                (Action.MANAGE, Kind.RADIO)
+                (Action.MANAGE, ResourceKind.RADIO)
                 if station in self._passwords
-                else (Action.ADMINISTER, Kind.SERVER)
+                else (Action.ADMINISTER, ResourceKind.SERVER)
             )
             raise UnauthorizedError(NEEDS[needs].line)
 

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
 from origin.access.authentication import client_address, key_reason, unauthorized
-from origin.access.authorization import Action, Authorization, Kind, Resource
+from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.access.refusal_log import RefusalLog
 from origin.http1.application_exchange import take_slowly
 from origin.http1.shared_turns import budget_of
@@ -176,7 +176,9 @@ class SourceClients:
         if name not in self._passwords:
             return RefusalError(403, "this station takes no source")
         try:
-            await self._authorization.authorize(request, Action.PUBLISH, Resource(Kind.RADIO, name))
+            await self._authorization.authorize(
+                request, Action.PUBLISH, NamedResource(ResourceKind.RADIO, name)
+            )
         except RefusalError as refusal:
             return refusal
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.

@@ -12,7 +12,15 @@ from typing import Protocol
 from starlette.requests import Request
 
 from origin.access.authentication import Secret
-from origin.access.authorization import Action, Authorization, Holder, KeysOf, Kind, Resource, ResourceKeys
+from origin.access.authorization import (
+    Action,
+    Authorization,
+    KeyHolder,
+    KeysOf,
+    NamedResource,
+    ResourceKeys,
+    ResourceKind,
+)
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import token_of
 from origin.radio.mounts.options import MountOptions
@@ -38,7 +46,7 @@ def station_keys(stations: Mapping[str, NamedStation], passwords: Mapping[str, s
 
     Args:
         stations: by name; may change.
-        passwords: of those that take a source client, by name; may change.
+        passwords: of stations that take a source client, by their names; may change.
     """
 
     def find(name: str) -> ResourceKeys:
@@ -69,12 +77,12 @@ class StationAccess:
         Raises:
             RefusalError: it hasn't what the station's listeners need.
         """
-        await self.authorization.authorize(request, Action.READ, Resource(Kind.RADIO, station))
+        await self.authorization.authorize(request, Action.READ, NamedResource(ResourceKind.RADIO, station))
 
     def is_open(self, mount: NamedStation) -> bool:
         """Return whether everybody may listen to a station: no password, token or webhook decides."""
         needs_token = self._guard is not None and not self._guard.shows(None, f"/radio/{mount.name}")
-        needs_key = not self.authorization.is_open(Resource(Kind.RADIO, mount.name))
+        needs_key = not self.authorization.is_open(NamedResource(ResourceKind.RADIO, mount.name))
         return not (needs_token or needs_key or mount.options.has_listener_webhook)
 
     async def accessible(self, request: Request, mounts: Iterable[NamedStation]) -> frozenset[str]:
@@ -88,9 +96,9 @@ class StationAccess:
         if guard is not None:
             token = token_of(request.scope, guard.keys)
             shown = [name for name in names if guard.shows(token, f"/radio/{name}")]
-        resources = [Resource(Kind.RADIO, name) for name in shown]
+        resources = [NamedResource(ResourceKind.RADIO, name) for name in shown]
         heard = await self.authorization.permissions(request, Action.READ, resources, with_basic=False)
-        is_admin = any(one.holder is Holder.ADMIN for one in heard.values())
+        is_admin = any(one.holder is KeyHolder.ADMIN for one in heard.values())
         if not is_admin and token is None and len(shown) < len(names):
             keys = self.authorization.readers_secrets(resources)
             is_admin = await self.authorization.is_admin(request, *keys, with_basic=False)
@@ -104,7 +112,7 @@ class StationAccess:
         Args:
             station: the station that the request administers, which was checked.
         """
-        resource = Resource(Kind.RADIO, station)
+        resource = NamedResource(ResourceKind.RADIO, station)
         found = await self.authorization.permission(request, Action.MANAGE, resource)
-        is_admin = found is not None and found.holder is Holder.ADMIN
+        is_admin = found is not None and found.holder is KeyHolder.ADMIN
         return (lambda _: True) if is_admin else self.is_open

@@ -129,26 +129,46 @@ class RecordingHandler:
             log.error("recording can't be read", recording=str(recording.path), reason=str(error))
             return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
 
+    async def measure(self, recording: AnyRecording, network: str) -> tuple[int, str]:
+        """Find out the size and the media type of the MP4 of a whole recording.
+
+        Raises:
+            NotFoundError, TooManyWaitingError, OSError: they can't be found out now.
+        """
+        with recording.reading():
+            movie = await self._movie(recording, 0, network)
+            await recording.threads.of(network).run(movie[0].close)
+        return _size_and_type(recording, movie)
+
+    async def _movie(
+        self, recording: AnyRecording, stretch: int, network: str
+    ) -> tuple[LibraryFile, MovieLayout]:
+        """Open the MP4 of a recording, in the turn of a network where it has to be laid out."""
+        is_quick = LAYOUTS.find(recording) is not None
+        async with contextlib.nullcontext() if is_quick else self._turns.held(network):
+            return await recording.threads.of(network).run(recording.movie, stretch)
+
     async def _movie_reply(
         self, request: Request, channel: str, recording: AnyRecording, stretch: int
     ) -> Reply:
         """Reply with the MP4 of a recording, or of one of its stretches; 0 is the whole."""
-        is_quick = LAYOUTS.find(recording) is not None
         network = network_of(request.client)
-        turn = contextlib.nullcontext() if is_quick else self._turns.held(network)
         with contextlib.ExitStack() as held:
             reader = held.enter_context(recording.reading())
-            async with turn:
-                movie = await recording.threads.of(network).run(recording.movie, stretch)
+            movie = await self._movie(recording, stretch, network)
             release = held.pop_all().close
         source = movie_source(recording, movie, reader, release, network)
         metadata = recording.metadata
-        head, layout = movie
-        size = head.size + layout.size
-        media_type = "video/mp4" if metadata.video in layout.names else "audio/mp4"
+        size, media_type = _size_and_type(recording, movie)
         name = f"{metadata.id}-{stretch}" if stretch else metadata.id
         described = RepresentationMetadata(size, media_type, f'"{name}-{size:x}"', metadata.end)
         return await movie_reply(request, source, described, CACHING, f"{channel}-{name}.mp4")
+
+
+def _size_and_type(recording: AnyRecording, movie: tuple[LibraryFile, MovieLayout]) -> tuple[int, str]:
+    head, layout = movie
+    media_type = "video/mp4" if recording.metadata.video in layout.names else "audio/mp4"
+    return head.size + layout.size, media_type
 
 
 def find_live_file(

@@ -45,12 +45,14 @@ from origin.responses.response_middleware import CommonHeaders
 from origin.server.endpoints import (
     api,
     embed,
+    feeds,
     library_list,
     page,
     prepared_films,
     reloading,
     revoking,
     signing,
+    television,
     time_of_day,
     viewers,
 )
@@ -95,7 +97,9 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
     return handler
 
 
-def _media_routes(services: Services, live: LiveHandler) -> list[BaseRoute]:
+def _media_routes(
+    services: Services, live: LiveHandler, movies: recordings.RecordingHandler
+) -> list[BaseRoute]:
     config, library, authorization = services.config, services.library, services.authorization
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
     streams = {name: channel.stream for name, channel in services.live.channels.items()}
@@ -116,7 +120,7 @@ def _media_routes(services: Services, live: LiveHandler) -> list[BaseRoute]:
         *file_routes(FileHandler(library.storage, config.library.max_age, library.open_files)),
         *handler_routes(library.vod, [PREFIX + "{path:path}"]),
         *handler_routes(live, LIVE_PATTERNS),
-        *handler_routes(recordings.RecordingHandler(services.recordings), [recordings.PATTERN]),
+        *handler_routes(movies, [recordings.PATTERN]),
         *metadata.routes(published, publishing),
         *event_start_end.routes(
             published, functools.partial(recordings.describe_newest, services.recordings)
@@ -166,8 +170,9 @@ def _routes(
     """Make the routes of everything but the library's files."""
     config, library, guard = services.config, services.library, services.guard
     station_access = StationAccess(services.authorization, guard)
+    movies = recordings.RecordingHandler(services.recordings)
     return [
-        *_media_routes(services, live),
+        *_media_routes(services, live, movies),
         *time_of_day.routes(),
         *radio_routes(
             services.stations,
@@ -187,6 +192,8 @@ def _routes(
         *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
         *recording_routes.routes({**services.live.kept_channels, **services.station_recorders}, access),
         *api.routes(services, access, station_access, guard),
+        *television.routes(services, access, station_access, guard),
+        *feeds.routes(services, access, station_access, guard, movies),
         *prepared_films.routes(services, access),
         *library_list.routes(
             library.catalogue,

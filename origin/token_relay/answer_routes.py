@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from origin.access.authentication import client_address
-from origin.access.authorization import Action, Authorization, Kind, Resource
+from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.events.admission import Admission
 from origin.events.channel import END, EventChannel
 from origin.events.channel_reader import ChannelReader
@@ -110,7 +110,7 @@ class AnswerEndpoint:
         candidates = await answers.find(self._dialect, request.path_params["id"])
         # Whether there is an answer is nothing for strangers either.
         if len(candidates) == 1:
-            resource = Resource(Kind.EVENTS, candidates[0].name)
+            resource = NamedResource(ResourceKind.EVENTS, candidates[0].name)
             allowed = await self._authorization.permission(request, Action.READ, resource)
         if allowed is None:
             allowed = await permission_to_ask(self._authorization, relay, request)

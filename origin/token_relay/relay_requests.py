@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from origin.access.authentication import CHALLENGE, unauthorized
-from origin.access.authorization import Action, Authorization, Kind, Permission, Resource
+from origin.access.authorization import Action, Authorization, NamedResource, Permission, ResourceKind
 from origin.events.channel_keys import is_foreign
 from origin.responses.refusal import RefusalError
 from origin.token_relay.dialects import CHAT, Dialect
@@ -51,7 +51,7 @@ async def permission_to_ask(
 
     Credentials that a browser adds by itself don't count where another site's page asks.
     """
-    resource = Resource(Kind.RELAY, relay.name)
+    resource = NamedResource(ResourceKind.RELAY, relay.name)
     return await authorization.permission(request, Action.ASK, resource, with_basic=not is_foreign(request))
 
 
@@ -83,7 +83,7 @@ def own_key(relay: TokenRelay, authorization: Authorization, request: Request) -
     is_key = scheme.lower() == "bearer" and 0 < len(key) <= KEY_CHARACTERS
     if not (relay.passes_key and is_key and key.isascii() and key.isprintable()):
         return ""
-    return "" if authorization.is_secret(Resource(Kind.RELAY, relay.name), key) else key
+    return "" if authorization.is_secret(NamedResource(ResourceKind.RELAY, relay.name), key) else key
 
 
 def with_bearer(scope: Scope) -> Scope:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import Scope
 
-from origin.access.authorization import Authorization, Kind
+from origin.access.authorization import Authorization, ResourceKind
 from origin.config.options import Config, EventOptions, event_channels
 from origin.events.admission import Admission
 from origin.events.beats import ChannelBeats
@@ -103,7 +103,7 @@ class WorkerEventChannels:
             name: ChannelKeys(read_key="", allow_origin=one.allow_origin)
             for name, one in self._options.items()
         }
-        authorization = Authorization(keys={Kind.EVENTS: resource_keys(keys.get)})
+        authorization = Authorization(keys={ResourceKind.EVENTS: resource_keys(keys.get)})
         pages = ReadingPages(keys.get, config.server.allow_origin)
         admission = _OwnReaders(client_readers=client_limits.event_readers)
         limits = event_limits(config.limits, self._limits.events)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Scope
 
-from origin.access.authorization import Authorization, Kind
+from origin.access.authorization import Authorization, ResourceKind
 from origin.config.options import Config, RadioOptions
 from origin.config.stations import asks_listeners
 from origin.http.client_limits import ClientLimits
@@ -77,7 +77,7 @@ class WorkerStations:
         """Make their routes."""
         endpoint = ListenerEndpoint(
             self._served,
-            StationAccess(Authorization(keys={Kind.RADIO: station_keys(self._served, {})})),
+            StationAccess(Authorization(keys={ResourceKind.RADIO: station_keys(self._served, {})})),
             self._counts,
             self._config.limits.all_listeners,
             client_limits.listeners,

@@ -23,25 +23,37 @@ LATEST = 4_102_444_800_000
 MOST_TITLE = 300
 """Most characters of a title."""
 
+MOST_DESCRIPTION = 2000
+"""Most characters of a description."""
+
+MOST_CATEGORIES = 8
+"""Most categories of a programme."""
+
 ID = re.compile(r"[A-Za-z0-9._~:+-]{1,100}")
 """Names of programmes, which need no escapes in a path; in a query a plus sign does."""
 
 _Milliseconds = Annotated[int, Meta(ge=0, le=LATEST)]
 
 
-class Programme(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class Programme(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A span of a channel's time with a name.
 
     Attributes:
         start_ms: milliseconds since the epoch.
         end_ms: milliseconds since the epoch, behind the start.
-        title: text of one line; it may be empty.
+        title: text of one line, as the further texts are; it may be empty.
+        categories: such as ``News``.
     """
 
     id: Annotated[str, Meta(pattern=rf"^{ID.pattern}\Z")]
     start_ms: _Milliseconds
     end_ms: _Milliseconds
     title: Annotated[str, Meta(max_length=MOST_TITLE)] = ""
+    subtitle: Annotated[str, Meta(max_length=MOST_TITLE)] = ""
+    description: Annotated[str, Meta(max_length=MOST_DESCRIPTION)] = ""
+    categories: Annotated[
+        tuple[Annotated[str, Meta(max_length=MOST_TITLE)], ...], Meta(max_length=MOST_CATEGORIES)
+    ] = ()
 
     @property
     def start(self) -> Fraction:

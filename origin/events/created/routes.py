@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from origin.access.authentication import UnauthorizedError, client_address
-from origin.access.authorization import NEEDS, Action, Kind, Permission, Resource
+from origin.access.authorization import NEEDS, Action, NamedResource, Permission, ResourceKind
 from origin.events.channel import EventChannel
 from origin.events.created.channels import CreatedChannels, ExistsError, FullError, new_token
 from origin.events.created.creation_rate import CreationRate
@@ -145,7 +145,7 @@ class CreatedChannelsEndpoint:
         template = self._created.template_for(name)
         if request.method != "POST" or template is None or not template.on_publish:
             raise RefusalError(404, NO_CHANNEL)
-        publishing = Action.PUBLISH, Resource(Kind.EVENTS, name)
+        publishing = Action.PUBLISH, NamedResource(ResourceKind.EVENTS, name)
         by_token = (await self._authorization.authorize(request, *publishing)).token is not None
         creator = PUBLISHER if by_token else TEMPLATE
         if by_token:
@@ -182,7 +182,7 @@ class CreatedChannelsEndpoint:
         Raises:
             RefusalError: it isn't made.
         """
-        creation = Action.CREATE, Resource(Kind.EVENTS)
+        creation = Action.CREATE, NamedResource(ResourceKind.EVENTS)
         creator = Creator.of(await self._authorization.authorize(request, *creation))
         body = await receive_body(request, self._created.limits.body_bytes)
         if body:
@@ -217,7 +217,7 @@ class CreatedChannelsEndpoint:
         if not await self._may_manage(request, channel):
             if request.method in ("GET", "HEAD"):
                 return None
-            raise UnauthorizedError(NEEDS[Action.MANAGE, Kind.EVENTS].line)
+            raise UnauthorizedError(NEEDS[Action.MANAGE, ResourceKind.EVENTS].line)
         tokens: dict[str, str] = {}
         if request.method == "PATCH":
             require_type(request, JSON_TYPE)
@@ -249,7 +249,7 @@ class CreatedChannelsEndpoint:
 
         An answer may be deleted with its relay's token, too.
         """
-        resource = Resource(Kind.EVENTS, channel.name)
+        resource = NamedResource(ResourceKind.EVENTS, channel.name)
         is_answer = channel.is_answer and request.method == "DELETE"
         if is_answer and await self._authorization.permission(request, Action.PUBLISH, resource) is not None:
             return True

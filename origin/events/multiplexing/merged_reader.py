@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 
 from origin.access.authentication import UnauthorizedError
-from origin.access.authorization import NEEDS, Action, Kind
+from origin.access.authorization import NEEDS, Action, ResourceKind
 from origin.events.admission import FULL
 from origin.events.channel import EventChannel
 from origin.events.created.channels import CreatedChannels
@@ -186,7 +186,7 @@ class MergedReader:
                     raise self._too_many()
             allowed = await self._access(names, key)
             if refused := [one for one in patterns if one in names and one not in allowed]:
-                raise UnauthorizedError(f"{refused[0]}: {NEEDS[Action.READ, Kind.EVENTS].line}")
+                raise UnauthorizedError(f"{refused[0]}: {NEEDS[Action.READ, ResourceKind.EVENTS].line}")
             wanted = [name for name in names if name in allowed]
             if len(self._channels) + len(wanted) > self._most:
                 raise self._too_many()

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from origin.access.authentication import UnauthorizedError, begin_check, presents_key
-from origin.access.authorization import NEEDS, Action, Authorization, Kind, Resource
+from origin.access.authorization import NEEDS, Action, Authorization, NamedResource, ResourceKind
 from origin.access.protected_addresses import TokenGuard
 from origin.access.request_tokens import addressed_token, client_of, unaddressed_token
 from origin.events import sse_writer
@@ -112,14 +112,17 @@ class MultiplexedReading:
         Raises:
             UnauthorizedError: a key is wrong: it opens none of the channels that need keys.
         """
-        resources, with_basic = [Resource(Kind.EVENTS, name) for name in names], not is_foreign(request)
+        resources, with_basic = (
+            [NamedResource(ResourceKind.EVENTS, name) for name in names],
+            not is_foreign(request),
+        )
         found = await self._authorization.permissions(
             request, Action.READ, resources, with_basic=with_basic, keys=keys
         )
         closed = [one for one in resources if not self._authorization.is_open(one)]
         has_key = bool(keys) or presents_key(request, with_basic=with_basic)
         if has_key and closed and found.keys().isdisjoint(closed):
-            raise UnauthorizedError(NEEDS[Action.READ, Kind.EVENTS].line)
+            raise UnauthorizedError(NEEDS[Action.READ, ResourceKind.EVENTS].line)
         return {one.name: permission.until for one, permission in found.items()}
 
     async def _signed_until(self, request: Request, names: Collection[str]) -> dict[str, float]:

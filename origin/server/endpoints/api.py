@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import Secret, challenge, presents_key, unauthorized
-from origin.access.authorization import Action, Kind, Resource
+from origin.access.authorization import Action, NamedResource, ResourceKind
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import token_of
@@ -271,15 +271,15 @@ class Api:
             return known[area]
         keys: Iterable[Secret] = ()
         if area == "radio":
-            keys = self._readers_secrets(Kind.RADIO, self._services_of.mounts)
+            keys = self._readers_secrets(ResourceKind.RADIO, self._services_of.mounts)
         elif area == "events":
-            keys = self._readers_secrets(Kind.EVENTS, self._services_of.events.channels)
+            keys = self._readers_secrets(ResourceKind.EVENTS, self._services_of.events.channels)
         further = islice(keys, CHECKED_AT_ONCE)
         known[area] = await visible_to(request, self._guard, self._access, further)
         return known[area]
 
-    def _readers_secrets(self, kind: Kind, names: Iterable[str]) -> Iterator[Secret]:
-        return self._authorization.readers_secrets(Resource(kind, name) for name in names)
+    def _readers_secrets(self, kind: ResourceKind, names: Iterable[str]) -> Iterator[Secret]:
+        return self._authorization.readers_secrets(NamedResource(kind, name) for name in names)
 
     def _describe_owner(self, channel: str) -> dict[str, object]:
         """Describe which node of a cluster makes what all serve of a channel, and its state there."""
@@ -359,7 +359,9 @@ class Api:
         every = tuple(self._services_of.mounts.values())
         listed = [one for one in every if not one.options.is_hidden]
         if len(listed) < len(every) and presents_key(request, with_basic=False):
-            keys = islice(self._readers_secrets(Kind.RADIO, self._services_of.mounts), CHECKED_AT_ONCE)
+            keys = islice(
+                self._readers_secrets(ResourceKind.RADIO, self._services_of.mounts), CHECKED_AT_ONCE
+            )
             if await self._access.shows_all(request, *keys):
                 return await self._page(request, "radio", every, self._stations)
         return await self._page(request, "radio", listed, self._stations)
@@ -418,7 +420,10 @@ class Api:
     async def _event_channels(self, request: Request, channels: Sequence[EventChannel]) -> Described:
         if presents_key(request, with_basic=False):
             channels = channels[:CHECKED_AT_ONCE]
-        resources, authorization = [Resource(Kind.EVENTS, one.name) for one in channels], self._authorization
+        resources, authorization = (
+            [NamedResource(ResourceKind.EVENTS, one.name) for one in channels],
+            self._authorization,
+        )
         readable = await authorization.permissions(request, Action.READ, resources, with_basic=False)
         return [
             describe_event_channel(

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from origin.access.authentication import Authenticator
-from origin.access.authorization import Authorization, Kind
+from origin.access.authorization import Authorization, ResourceKind
 from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config, event_channels
@@ -213,14 +213,17 @@ class Services:
             authenticator,
             config.server.admin_token or "",
             self.token_keys,
-            {Kind.LIVE: keys.of, Kind.RADIO: station_keys(self.mounts, self.stations.passwords)},
+            {
+                ResourceKind.LIVE: keys.of,
+                ResourceKind.RADIO: station_keys(self.mounts, self.stations.passwords),
+            },
         )
         admission = make_admission(config, channels, self.authorization, self.guess_delay, limits.ingest)
         self.publishers = PublisherServices(
             config, facts.made_keys, channels, keys, admission, self._take_log
         )
         self.events = make_event_services(config, limits, self._count)
-        self.authorization.keys[Kind.EVENTS] = resource_keys(self.events.keys_of)
+        self.authorization.keys[ResourceKind.EVENTS] = resource_keys(self.events.keys_of)
         self._event_beats = ChannelBeats(self.events.channels.values, limits.events.channel.beat_seconds)
         self._share_logs()
         places = facts.recording_places

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from origin.access.authorization import Action, Authorization, Kind, Resource
+from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.access.token_keys import TokenKeys
 from origin.access.web_tokens import (
     MOST_LENGTH,
@@ -280,7 +280,7 @@ def test_both_kinds_of_tokens_are_read_side_by_side() -> None:
     assert own.covers("/live/demo")
     assert web.covers("/live/demo")
     authorization = Authorization(tokens=keys)
-    demo, other = (Resource(Kind.LIVE, name) for name in ("demo", "other"))
+    demo, other = (NamedResource(ResourceKind.LIVE, name) for name in ("demo", "other"))
     publishing = made(publish=True)
     for token, resource, is_permitted in (
         (made(), demo, False),

@@ -20,7 +20,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from origin.access.address_tokens import SigningKeys
-from origin.access.authorization import NEEDS, Action, Holder, Kind, Right
+from origin.access.authorization import NEEDS, Action, KeyHolder, Right
+from origin.access.authorization import ResourceKind as Kind
 from tests.conftest import ServerProcess, start_server
 from tests.grpc_events import PROTOS, SERVICES
 from tests.keys import ADMIN_TOKEN
@@ -82,16 +83,19 @@ ACTIONS = {
     (Action.CREATE, Kind.EVENTS): "make an event channel",
     (Action.MANAGE, Kind.EVENTS): "change and delete a channel that was made",
     (Action.ASK, Kind.RELAY): "ask a relay",
-    (Action.ADMINISTER, Kind.SERVER): "reload, sign, revoke, see keys and viewers, list what is protected",
+    (
+        Action.ADMINISTER,
+        Kind.SERVER,
+    ): "reload, sign, revoke, see keys and viewers, list what is protected",
 }
 
 KEYS = {
-    (Holder.PUBLISHER, Kind.LIVE): "`publish_key`",
-    (Holder.READER, Kind.RADIO): "`listener_password`",
-    (Holder.PUBLISHER, Kind.RADIO): "`source_password`",
-    (Holder.READER, Kind.EVENTS): "`read_key` or `read_token`",
-    (Holder.PUBLISHER, Kind.EVENTS): "`publish_token`",
-    (Holder.PUBLISHER, Kind.RELAY): "the relay's `token`",
+    (KeyHolder.PUBLISHER, Kind.LIVE): "`publish_key`",
+    (KeyHolder.READER, Kind.RADIO): "`listener_password`",
+    (KeyHolder.PUBLISHER, Kind.RADIO): "`source_password`",
+    (KeyHolder.READER, Kind.EVENTS): "`read_key` or `read_token`",
+    (KeyHolder.PUBLISHER, Kind.EVENTS): "`publish_token`",
+    (KeyHolder.PUBLISHER, Kind.RELAY): "the relay's `token`",
 }
 
 RIGHTS = {
@@ -105,7 +109,7 @@ RIGHTS = {
 def written(action: Action, kind: Kind) -> str:
     """Write a line of the documentation's table."""
     needs = NEEDS[action, kind]
-    keys = ["the admin token" if one is Holder.ADMIN else KEYS[one, kind] for one in needs.holders]
+    keys = ["the admin token" if one is KeyHolder.ADMIN else KEYS[one, kind] for one in needs.holders]
     tokens = [RIGHTS[right].format(f"/{where.value}/NAME") for right, where in needs.rights]
     if (action, kind) == (Action.CREATE, Kind.EVENTS):
         tokens = ["with `create`"]
@@ -182,7 +186,13 @@ ALLOWED: dict[tuple[Action, Kind], set[str]] = {
     (Action.READ, Kind.RADIO): {"admin", "listener a"},
     (Action.PUBLISH, Kind.RADIO): {"source a", "publish /radio/a", *PUBLISHERS},
     (Action.MANAGE, Kind.RADIO): {"admin", "source a", "publish /radio/a", *PUBLISHERS},
-    (Action.READ, Kind.EVENTS): {"admin", "read_key a", "publish_token a", "publish /events/a", *PUBLISHERS},
+    (Action.READ, Kind.EVENTS): {
+        "admin",
+        "read_key a",
+        "publish_token a",
+        "publish /events/a",
+        *PUBLISHERS,
+    },
     (Action.PUBLISH, Kind.EVENTS): {"admin", "publish_token a", "publish /events/a", *PUBLISHERS},
     (Action.CREATE, Kind.EVENTS): {"admin", "create"},
     (Action.MANAGE, Kind.EVENTS): {"admin"},
@@ -290,7 +300,10 @@ def grpc_call(*, publishes: bool) -> Probe:
 
 PROBES: dict[str, tuple[tuple[Action, Kind], Probe]] = {
     "PUT": ((Action.PUBLISH, Kind.LIVE), http("PUT", "/live/a/ingest", body=b"x")),
-    "PUT of a segment": ((Action.PUBLISH, Kind.LIVE), http("PUT", "/live/a/ingest/x/init.mp4", body=b"x")),
+    "PUT of a segment": (
+        (Action.PUBLISH, Kind.LIVE),
+        http("PUT", "/live/a/ingest/x/init.mp4", body=b"x"),
+    ),
     "captions": ((Action.PUBLISH, Kind.LIVE), in_query("POST", "/live/a/captions/en")),
     "metadata": ((Action.PUBLISH, Kind.LIVE), http("POST", "/live/a/metadata", body={})),
     "end": ((Action.PUBLISH, Kind.LIVE), http("POST", "/live/a/end", "anybody")),
@@ -311,17 +324,32 @@ PROBES: dict[str, tuple[tuple[Action, Kind], Probe]] = {
         (Action.MANAGE, Kind.RADIO),
         http("GET", "/admin/metadata?mount=/radio/a&mode=updinfo&song=x", "source"),
     ),
-    "listeners": ((Action.MANAGE, Kind.RADIO), http("GET", "/admin/listclients?mount=/radio/a", "source")),
-    "killsource": ((Action.MANAGE, Kind.RADIO), http("GET", "/admin/killsource?mount=/radio/a", "source")),
-    "a poll": ((Action.READ, Kind.EVENTS), http("GET", "/events/a?since=", accept="application/json")),
-    "server-sent events": ((Action.READ, Kind.EVENTS), http("GET", "/events/a", accept="text/event-stream")),
+    "listeners": (
+        (Action.MANAGE, Kind.RADIO),
+        http("GET", "/admin/listclients?mount=/radio/a", "source"),
+    ),
+    "killsource": (
+        (Action.MANAGE, Kind.RADIO),
+        http("GET", "/admin/killsource?mount=/radio/a", "source"),
+    ),
+    "a poll": (
+        (Action.READ, Kind.EVENTS),
+        http("GET", "/events/a?since=", accept="application/json"),
+    ),
+    "server-sent events": (
+        (Action.READ, Kind.EVENTS),
+        http("GET", "/events/a", accept="text/event-stream"),
+    ),
     "several channels": (
         (Action.READ, Kind.EVENTS),
         http("GET", "/events?channel=a&since=", accept="application/json"),
     ),
     "WebSocket": ((Action.READ, Kind.EVENTS), opened("/events/a")),
     "gRPC": ((Action.READ, Kind.EVENTS), grpc_call(publishes=False)),
-    "POST": ((Action.PUBLISH, Kind.EVENTS), http("POST", "/events/a", body=b"x", media_type="text/plain")),
+    "POST": (
+        (Action.PUBLISH, Kind.EVENTS),
+        http("POST", "/events/a", body=b"x", media_type="text/plain"),
+    ),
     "a message of WebSocket": ((Action.PUBLISH, Kind.EVENTS), opened("/events/a", "x")),
     "a call of gRPC": ((Action.PUBLISH, Kind.EVENTS), grpc_call(publishes=True)),
     "a new channel": ((Action.CREATE, Kind.EVENTS), http("POST", "/events", body={"name": "room/*"})),
@@ -332,7 +360,10 @@ PROBES: dict[str, tuple[tuple[Action, Kind], Probe]] = {
     ),
     "models": ((Action.ASK, Kind.RELAY), http("GET", "/relay/relay-a/v1/models")),
     "a key": ((Action.ADMINISTER, Kind.SERVER), http("GET", "/api/live/a/publish_key")),
-    "a signature": ((Action.ADMINISTER, Kind.SERVER), http("POST", "/api/sign", body={"path": "/live/a"})),
+    "a signature": (
+        (Action.ADMINISTER, Kind.SERVER),
+        http("POST", "/api/sign", body={"path": "/live/a"}),
+    ),
     "reload": ((Action.ADMINISTER, Kind.SERVER), in_query("POST", "/api/reload")),
     "statistics": ((Action.ADMINISTER, Kind.SERVER), http("GET", "/admin/stats", "anybody")),
 }

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from origin.access.authorization import Action, Kind, Resource
+from origin.access.authorization import Action, NamedResource, ResourceKind
 from origin.events.channel_keys import ChannelKeys
 from origin.events.created.limits import CreationLimits
 from tests.created_channels import (
@@ -57,7 +57,7 @@ async def test_events_of_all_channels_take_no_more_memory_than_allowed() -> None
 
 async def test_channels_with_the_same_token_are_all_readable_with_it() -> None:
     keys = dict.fromkeys(("a", "b"), ChannelKeys(publish_token="one-token-of-both", read_key="read-0"))
-    channels = [Resource(Kind.EVENTS, name) for name in keys]
+    channels = [NamedResource(ResourceKind.EVENTS, name) for name in keys]
     field = (b"authorization", b"Bearer one-token-of-both")
     scope = {"type": "http", "headers": [field], "query_string": b"", "client": None}
     assert [
