@@ -218,7 +218,7 @@ def test_every_room_is_named_once_and_no_other() -> None:
 def test_there_is_a_journey_for_each_kind_of_stream() -> None:
     vod = ["A VOD segment", "A segment that is encoded on request"]
     names = ["A range", "A part", "An MP3 frame", *vod, "A publisher's stream", "An event"]
-    names += ["A language model's answer"]
+    names += ["A language model's answer", "A permission"]
     assert list(journeys()) == names
 
 

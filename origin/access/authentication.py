@@ -246,7 +246,8 @@ class Authenticator:
             raise TooManyGuessesError(wait)
         if not fitting and secrets and not credentials.faults:
             texts = [secret.decode("latin-1") for secret, _ in presented_secrets(request)]
-            client, path = client_address(request), path or str(request.scope.get("path", ""))
+            client = client_address(request)
+            path = str(request.scope.get("path", "")) if path is None else path
             credentials.faults = tuple(self._fault_of(text, path, client) for text in texts)
             credentials.address_fault = self._fault_of(addressed_token(request.scope), path, client)
         has_keys = len(credentials.further) > 0 or (keys is not None and len(keys) > 0)

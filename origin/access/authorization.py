@@ -113,8 +113,8 @@ class Needs(NamedTuple):
 
     Attributes:
         line: names them in the answer to a client without them.
-        holders: whoever has the key of such a holder is permitted.
-        known: holders whose keys don't permit the action, and count as no guess.
+        holders: the holders of keys that permit the action.
+        known: the holders of keys that permit nothing there, and are no wrong ones either.
         rights: of tokens, each with the kind of the address that the token has to be valid for.
     """
 

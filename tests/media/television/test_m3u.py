@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import re
-
 from media.television.m3u import ListedChannel, write_playlist
-
-ATTRIBUTE = re.compile(r'([a-z-]+)="([^"]*)"')
-"""An attribute, as pvr.iptvsimple and Dispatcharr find it: in any order, without quotes inside."""
+from tests.television_lists import ATTRIBUTE, entries
 
 STUDIO = ListedChannel(
     id="studio",
@@ -20,17 +15,6 @@ STUDIO = ListedChannel(
     catchup_days=7,
     catchup_url="https://tv.example/live/studio/master.m3u8?start={utc}&end={utcend}",
 )
-
-
-def entries(text: str) -> list[tuple[dict[str, str], str, str]]:
-    """Return the attributes, the name and the URL of each entry; a name stands behind the last attribute."""
-    lines = text.splitlines()
-    found = []
-    for line, url in itertools.pairwise(lines):
-        if line.startswith("#EXTINF:-1 "):
-            end = line.rindex('"') + 1
-            found.append((dict(ATTRIBUTE.findall(line[:end])), line[end:].removeprefix(","), url))
-    return found
 
 
 def test_an_entry_has_what_apps_ask_for() -> None:

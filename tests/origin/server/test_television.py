@@ -17,9 +17,9 @@ from origin.access.address_tokens import SigningKeys
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN, BEARER
-from tests.media.television.test_m3u import entries
 from tests.patience import CLIENT_SECONDS
 from tests.programmed_channel import date_of, keep, live
+from tests.television_lists import entries
 from tests.waiting import wait_for
 
 KEY = "one:0123456789abcdef0123456789abcdef"
