@@ -141,6 +141,8 @@ def test_obs_says_why_it_was_refused(hall: tuple[Studio, str, str], screen: str,
     channel, server, _ = hall
     channel.wait_for_state("idle")
     with obs(tmp_path, screen, server, "studio?key=wrong") as log:
-        told = "NetStream.Publish.BadName (wrong key: the channel's publish_key or server.admin_token is needed)"
+        told = (
+            "NetStream.Publish.BadName (wrong key: the channel's publish_key or server.admin_token is needed)"
+        )
         wait_for(lambda: told in log.read_text(errors="replace"), "the reason in OBS's log")
     assert channel.channel()["state"] == "idle"
