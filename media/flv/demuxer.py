@@ -52,8 +52,8 @@ _AVC_HEADER, _AAC_HEADER = 5, 2
 _HALF = 1 << 31
 """Half the range of timestamps in milliseconds (FLV 10.1 §E.4.1)."""
 
-_WRAPPED = 2 * _HALF + 4000
-"""Milliseconds from one wrap to the next: four seconds more than the range, since a wrap counts as a jump."""
+_WRAPPED = 2 * _HALF
+"""Milliseconds from one wrap to the next."""
 
 _SECOND = 10**9
 """Nanoseconds of a second."""

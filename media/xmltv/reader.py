@@ -21,8 +21,25 @@ MAX_TOKEN_BYTES = 1 << 20
 """Longest tag or comment: older versions of Expat read an incomplete one anew with each piece."""
 
 _DATE = re.compile(
-    r"([0-9]{8})([0-9]{2})?([0-9]{2})?([0-9]{2})?(?: ?(?:([+-])([0-9]{2}):?([0-9]{2})|UTC|GMT|Z))?"
+    r"([0-9]{8})([0-9]{2})?([0-9]{2})?([0-9]{2})?(?: ?(?:([+-])([0-9]{2}):?([0-9]{2})|([A-Za-z]{1,5})))?"
 )
+_ZONES = {
+    "UTC": 0,
+    "GMT": 0,
+    "Z": 0,
+    "WET": 0,
+    "BST": 1,
+    "WEST": 1,
+    "CET": 1,
+    "CEST": 2,
+    "EET": 2,
+    "EEST": 3,
+    "MSK": 3,
+}
+_ZONES |= {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+_ZONES |= {"JST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13}
+"""Hours east of UTC, by the names of zones: those of xmltv.dtd, of RFC 5322 §4.3, and common ones."""
+
 _SPACE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ufffe\uffff]+")
 """White space, and characters that XML can't have (XML 1.0 §2.2)."""
 
@@ -74,9 +91,13 @@ class XmltvReader:
 
     Args:
         limits: bounds of time and memory for one guide.
+
+    Attributes:
+        fault: why the first programme that was left out was; empty where none was.
     """
 
     def __init__(self, limits: XmltvLimits | None = None) -> None:
+        self.fault = ""
         self._limits = limits or XmltvLimits()
         self._parser = parser = expat.ParserCreate()
         parser.buffer_text = True
@@ -163,7 +184,11 @@ class XmltvReader:
             self._texts[name].append(in_one_line("".join(self._pieces), most))
             self._pieces = None
         if self._depth == 2 and self._attributes is not None:
-            self._found.append(self._programme(self._attributes))
+            try:
+                self._found.append(self._programme(self._attributes))
+            except MalformedError as error:
+                # A date that can't be read costs its programme alone.
+                self.fault = self.fault or str(error)
             self._attributes = None
         self._depth -= 1
 
@@ -190,13 +215,16 @@ def read_xmltv(data: bytes, limits: XmltvLimits | None = None) -> list[XmltvProg
     """Read a whole guide.
 
     Raises:
-        MalformedError: it isn't one.
+        MalformedError: it isn't one, or no programme of it can be read.
         TooLargeError: it has too many programmes, or is too deep.
     """
     reader = XmltvReader(limits)
     reader.receive_data(data)
     reader.receive_eof()
-    return with_stops(reader.events())
+    found = with_stops(reader.events())
+    if reader.fault and not found:
+        raise MalformedError(reader.fault)
+    return found
 
 
 def with_stops(programmes: Iterable[XmltvProgramme]) -> list[XmltvProgramme]:
@@ -228,7 +256,11 @@ def read_date(text: str) -> int:
     found = _DATE.fullmatch(text.strip()[:64])
     if found is None:
         raise MalformedError(f"no date of XMLTV: {text[:64]!r}")
-    day, hour, minute, second, sign, hours, minutes = found.groups()
+    day, hour, minute, second, sign, hours, minutes, zone = found.groups()
+    if zone is not None:
+        if (east := _ZONES.get(zone.upper())) is None:
+            raise MalformedError(f"no zone that is known: {text[:64]!r}")
+        sign, hours = "+" if east >= 0 else "-", str(abs(east))
     try:
         time = (int(hour or 0), int(minute or 0), int(second or 0))
         date = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), *time, tzinfo=UTC)

@@ -18,7 +18,7 @@ from origin.events.limits import EventPublishLimits
 from origin.http.token_bucket import TokenBucket
 from origin.http1.application_exchange import take_slowly
 from origin.responses.refusal import RefusalError
-from origin.responses.request_body import media_type_of, receive_body
+from origin.responses.request_body import media_type_of, receive_body, require_plain
 
 LINE_TYPES = frozenset((NDJSON_TYPE, "application/jsonl", "application/ndjson"))
 TEXT_TYPES = frozenset(("", "text/plain"))
@@ -187,6 +187,7 @@ class EventPublisher:
 
         A line that is cut off by the end of the connection is dropped.
         """
+        require_plain(request)
         most = self._most_bytes
         rest = bytearray()
         async for chunk in request.stream():

@@ -15,6 +15,7 @@ from origin.access.authorization import Action, Authorization, NamedResource, Re
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from origin.responses.refusal import RefusalError, plain_refusal
+from origin.responses.request_body import require_plain
 from packager.sources.publication import Publisher
 
 STATUS = {
@@ -93,6 +94,7 @@ class PublishingEndpoint(ABC):
             self._admission.find(channel, client_address(request))
             resource = NamedResource(ResourceKind.LIVE, channel, request.url.path)
             await self._authorization.authorize(request, Action.PUBLISH, resource)
+            require_plain(request)
             return await self._handle_body(channel, request, body)
         except UnauthorizedError as error:
             return unauthorized(str(error), CLOSING).to(request)

@@ -27,6 +27,8 @@ class StreamId:
 def read_stream_id(text: str) -> StreamId:
     """Read ``publish:CHANNEL:KEY``, ``#!::r=CHANNEL,m=publish,s=KEY`` or ``CHANNEL?key=KEY``.
 
+    A channel may be named as in RTMP's addresses, ``live/CHANNEL``.
+
     Raises:
         MalformedError: it names no channel.
         UnsupportedError: somebody wants to watch.
@@ -59,6 +61,7 @@ def _read_standard(text: str) -> StreamId:
 
 
 def _checked(channel: str, key: str) -> StreamId:
+    channel = channel.removeprefix("/").removeprefix("live/")
     if not channel:
         raise MalformedError("the stream ID names no channel: publish:CHANNEL:KEY")
     return StreamId(channel, key)

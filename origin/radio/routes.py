@@ -290,12 +290,13 @@ def token_of(request: Request) -> str | None:
 
 
 def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether a request asks for metadata: exactly ``Icy-MetaData: 1``, once.
+    """Return whether a request asks for metadata: ``Icy-MetaData``, once, with the number 1.
 
     Args:
         headers: as in ASGI, names in lower case.
     """
-    return [value for name, value in headers if name == b"icy-metadata"] == [b"1"]
+    values = [value.strip() for name, value in headers if name == b"icy-metadata"]
+    return len(values) == 1 and values[0].endswith(b"1") and not values[0][:-1].strip(b"0")
 
 
 def routes(

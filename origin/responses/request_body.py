@@ -23,10 +23,23 @@ def require_type(request: Request, media_type: str) -> None:
     """Insist on a body's type: a form of another site can't send it without being asked first (Fetch, CORS).
 
     Raises:
-        RefusalError: 415.
+        RefusalError: 415; also as `require_plain`.
     """
+    require_plain(request)
     if media_type_of(request) != media_type:
         raise RefusalError(415, f"the body must be {media_type}")
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a body with a content coding: nothing here decodes one, and its bytes mean nothing else.
+
+    Raises:
+        RefusalError: 415.
+    """
+    codings = request.headers.get("content-encoding", "").replace(",", " ").lower().split()
+    if any(coding != "identity" for coding in codings):
+        # RFC 9110 §15.5.16: Accept-Encoding says that the coding is the reason.
+        raise RefusalError(415, "the body must have no Content-Encoding", {"accept-encoding": "identity"})
 
 
 async def receive_body(request: Request, most: int, too_large: str = "") -> bytes:
@@ -37,9 +50,10 @@ async def receive_body(request: Request, most: int, too_large: str = "") -> byte
         too_large: the line that refuses a larger one; empty for the usual one.
 
     Raises:
-        RefusalError: 413.
+        RefusalError: 413; 415, as `require_plain`.
         ClientDisconnect: the client left before its end.
     """
+    require_plain(request)
     refusal = RefusalError(413, too_large or f"the body has more than {most} bytes")
     length = request.headers.get("content-length", "0")
     if len(length) > len(str(most)) or int(length) > most:

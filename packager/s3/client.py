@@ -46,8 +46,11 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[^/?#@\0-\x1f]+)*)/?")
-"""``s3://bucket/prefix``."""
+ADDRESS = re.compile(
+    r"s3://(?P<bucket>(?:[A-Za-z0-9._-]{1,64}:)?[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9_-])"
+    r"(?P<prefix>(/[^/?#@\0-\x1f]+)*)/?"
+)
+"""``s3://bucket/prefix``; old buckets have capitals and underscores, and those of Ceph may name a tenant."""
 
 NOTE = "headwater"
 """The name of an object's note in its metadata (``x-amz-meta-headwater``)."""

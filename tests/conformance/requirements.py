@@ -321,7 +321,7 @@ REQUIREMENTS = (
     "Viewers stay whatever the next publisher sends",
     "What a publisher's frame rate is like, viewers get it as it came",
     "A picture that pauses is a discontinuity, and what comes behind it is shown at once",
-    "A clock that jumps or wraps is a discontinuity, and the channel goes on",
+    "A clock that jumps is a discontinuity, and the channel goes on",
     "Key frames every ten seconds are played; who has fewer is told",
     "A first publisher is shown from its first key frame on",
     "Of several variants that an encoder uploads the first by name is played",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import receive_within, running_tasks
+from packager.concurrency import receive_within, running_tasks, usable_cores
 from packager.process.process import readable
 from packager.threads import SHARED_THREADS
 from tests.waiting import until
@@ -139,3 +139,26 @@ async def test_an_error_that_nobody_asks_for_is_not_raised() -> None:
         await asyncio.wait(tasks)
     with pytest.raises(LookupError):
         tasks[0].result()
+
+
+@pytest.mark.parametrize(
+    ("limits", "cores"),
+    [
+        ({"": "max 100000", "/a": "max 100000"}, None),
+        ({"": "max 100000", "/a": "150000 100000"}, 2),
+        ({"": "50000 100000", "/a": "max 100000"}, 1),
+        ({"/a": "100000 100000", "/a/b": "800000 100000"}, 1),
+        ({"/a/b": "nothing"}, None),
+        ({}, None),
+    ],
+)
+def test_a_container_s_quota_bounds_the_cores(
+    tmp_path: Path, limits: dict[str, str], cores: int | None
+) -> None:
+    own, groups = tmp_path / "own", tmp_path / "groups"
+    own.write_text("12:cpu:/old\n0::/a/b\n")
+    (groups / "a/b").mkdir(parents=True)
+    for place, limit in limits.items():
+        (groups / f".{place}" / "cpu.max").write_text(f"{limit}\n")
+    every = usable_cores(tmp_path / "none", groups / "a/b/c")
+    assert usable_cores(own, groups) == min(every, every if cores is None else cores)

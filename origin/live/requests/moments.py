@@ -83,8 +83,11 @@ def _read(text: str) -> Moment | None:
         day, time, fraction, offset = found.groups()
         # In a query that isn't percent-encoded, a plus sign is a space.
         zone = "+00:00" if offset in "Zz" else offset.replace(" ", "+")
+        # RFC 3339 §5.7: a leap second, which POSIX counts as the one after it.
+        leap = time.endswith(":60")
+        time = f"{time[:-2]}59" if leap else time
         try:
-            whole = datetime.fromisoformat(f"{day}T{time}{zone}").timestamp()
+            whole = datetime.fromisoformat(f"{day}T{time}{zone}").timestamp() + leap
         except (ValueError, OverflowError):
             return None
         return None if whole < 0 else Moment(Fraction(round(whole)) + Fraction(f"0{fraction or '.0'}"))

@@ -137,3 +137,27 @@ def test_ten_times_the_programmes_take_about_ten_times_as_long() -> None:
             assert len(read_xmltv(data)) == count
             taken.append(time.thread_time() - begun)
     assert min(seconds[10_000]) < 40 * min(seconds[1000])
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        # The example of xmltv.dtd: "BST == +0100".
+        ("200007281733 BST", 964_801_980),
+        ("20261130120000 EST", 1_796_058_000),
+        ("20261130180000 cet", 1_796_058_000),
+        ("20261130170000 UTC", 1_796_058_000),
+    ],
+)
+def test_zones_have_names(date: str, seconds: int) -> None:
+    assert read_date(date) == seconds
+
+
+def test_a_date_that_cannot_be_read_costs_its_programme_alone() -> None:
+    good = (
+        '<programme start="20261130120000" stop="20261130130000" channel="a"><title>Good</title></programme>'
+    )
+    odd = '<programme start="20261130130000 XYZ" channel="a"><title>Odd</title></programme>'
+    assert [one.title for one in read_xmltv(f"<tv>{odd}{good}</tv>".encode())] == ["Good"]
+    with pytest.raises(MalformedError, match="zone"):
+        read_xmltv(f"<tv>{odd}</tv>".encode())

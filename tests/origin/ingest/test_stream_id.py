@@ -23,6 +23,9 @@ from origin.ingest.stream_id import StreamId, read_stream_id
         ("#!::r=studio,m=publish,u=anybody,s=sesame", "sesame"),
         ("#!::s=se=same,r=studio,t=stream,h=host", "se=same"),
         ("#!::r=studio", ""),
+        ("#!::r=live/studio,m=publish,s=sesame", "sesame"),
+        ("#!::r=/live/studio", ""),
+        ("publish:live/studio:sesame", "sesame"),
         ("%23!::r=studio%2Cm=publish,s=sesame", "sesame"),
     ],
 )

@@ -182,6 +182,10 @@ async def test_a_limit_of_the_whole_server_holds_over_all_mounts() -> None:
     ("values", "wanted"),
     [
         ([b"1"], True),
+        ([b" 01 "], True),
+        ([b"001"], True),
+        ([b"11"], False),
+        ([b""], False),
         ([], False),
         ([b"0"], False),
         ([b"2"], False),

@@ -28,6 +28,7 @@ class Host:
         self.location = ""
         self.status = 307
         self.requests: list[dict[str, str]] = []
+        self.paths: list[str] = []
         host = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -36,6 +37,7 @@ class Host:
 
             def do_GET(self) -> None:
                 host.requests.append({name.lower(): value for name, value in self.headers.items()})
+                host.paths.append(self.path)
                 self.rfile.read(int(self.headers.get("content-length", 0)))
                 self.send_response(host.status if host.location else 206)
                 fields = {"location": host.location + self.path} if host.location else OBJECT
@@ -133,3 +135,15 @@ def test_requests_go_to_the_bucket_and_to_where_the_credentials_are(
 def test_a_proxy_of_the_system_decides_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     assert proxy_of("bucket", {"AWS_ACCESS_KEY_ID": "k"}) is None
+
+
+@pytest.mark.parametrize("name", ["My_Old.Bucket", "Tenant_1:bucket-2", "a.b-c"])
+def test_old_buckets_and_those_of_tenants_are_asked_for_by_their_names(bucket: Host, name: str) -> None:
+    data = S3Client(f"s3://{name}/films", S3RequestLimits()).read_first("a.mp4", 1)[1]
+    assert (data, bucket.paths) == (b"x", [f"/{name}/films/a.mp4"])
+
+
+@pytest.mark.parametrize("name", ["a", "-bucket", "a b", "..", "a/../b?", "t:u:bucket", "key@bucket"])
+def test_what_is_no_name_of_a_bucket_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="allowed: s3://bucket/prefix"):
+        S3Client(f"s3://{name}", S3RequestLimits())
