@@ -14,9 +14,6 @@ from typing import Any, TypeVar
 LAST_LOOK_SECONDS = 0.02
 """Extra time after a timeout for data that arrived at the last moment."""
 
-OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-"""Where Linux names the control group of a process, and where it has all groups."""
-
 T = TypeVar("T")
 
 
@@ -81,19 +78,21 @@ async def background_task(work: Coroutine[Any, Any, None]) -> AsyncGenerator[Non
         raise error from None
 
 
-def usable_cores(own: Path = OWN_GROUP, groups: Path = GROUPS) -> int:
-    """Return how many cores this process may use, which in a container are fewer than the machine has.
+def _quota_in(group: Path) -> float:
+    """Read ``cpu.max``: microseconds in a period, and the period, or ``max``."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = (group / "cpu.max").read_text("ascii").split()
+        return int(quota) / int(period)
+    return math.inf
+
+
+def quota_of(own: Path, groups: Path) -> float:
+    """Return how many cores the control groups of a process allow; infinite without a limit.
 
     Args:
         own: the file that names the process's control group.
         groups: the folder of all control groups.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, _quota(own, groups))))
-
-
-def _quota(own: Path, groups: Path) -> float:
-    """Return how many cores the control groups of a process allow; infinite without a limit."""
     # cgroups(7), "/proc/[pid]/cgroup": version 2 has the number 0; in a container the path may be outside.
     with contextlib.suppress(OSError, ValueError):
         named = re.search(r"^0::/(.*)$", own.read_text("utf-8", "replace"), re.MULTILINE)
@@ -102,9 +101,11 @@ def _quota(own: Path, groups: Path) -> float:
     return math.inf
 
 
-def _quota_in(group: Path) -> float:
-    """Read ``cpu.max``: microseconds in a period, and the period, or ``max``."""
-    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-        quota, period = (group / "cpu.max").read_text("ascii").split()
-        return int(quota) / int(period)
-    return math.inf
+QUOTA = quota_of(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+"""Cores that the process's own control groups allow, as Linux has them when it starts."""
+
+
+def usable_cores(quota: float = QUOTA) -> int:
+    """Return how many cores this process may use, which in a container are fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, quota)))

@@ -597,10 +597,10 @@ class EventChannel:
             counters.resumed += resumption.complete
             counters.reset += not resumption.complete
 
-    def send(self, reader: ChannelReader, data: bytes) -> None:
-        """Write bytes to one reader, between two events."""
+    def answer(self, reader: ChannelReader, data: bytes) -> None:
+        """Write the answer to a message of a reader, between two events."""
         if self._readers is not None:
-            self._readers.send(reader, data)
+            self._readers.answer(reader, data)
 
     def leave(self, reader: ChannelReader) -> None:
         """Remove a reader."""

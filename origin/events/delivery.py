@@ -30,6 +30,9 @@ log = structlog.get_logger()
 DROPPED_AT_QUEUES = 4
 """Times ``queue_bytes`` by which a reader may be behind that can't be sent the notice of its gap."""
 
+UNREAD_ANSWERS = 8
+"""As often as its usual buffer a client's answers may wait that it doesn't read."""
+
 RETRY_MILLISECONDS = 2000
 """Pause after which a reader connects again: the ``retry`` field of server-sent events."""
 
@@ -176,6 +179,13 @@ class Readers:
         """Write bytes to one reader between two events, unless too much waits for it already."""
         if reader.stream.buffered < self._limits.write_bytes:
             self._write(reader, data)
+
+    def answer(self, reader: ChannelReader, data: bytes) -> None:
+        """Write the answer to a message of a reader, whatever waits; one that reads none is disconnected."""
+        if reader.stream.buffered < UNREAD_ANSWERS * self._limits.write_bytes:
+            self._write(reader, data)
+        else:
+            reader.stream.abort()
 
     # Flushes
 

@@ -124,9 +124,9 @@ class EventReading:
         return poll_answer(wanted.form, await turns.collect(parts, channel.limits.answer_bytes))
 
 
-IDENTITY_PARAMETERS = ("last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id", "since")
-"""Names of the parameter with the last event's id: those that scripts use, and those of EventSource polyfills
-(``lastEventId`` of event-source-polyfill, ``evs_last_event_id`` of eventsource.js)."""
+IDENTITY_PARAMETERS = ("last_event_id", "lasteventid", "last-event-id", "evs_last_event_id", "since")
+"""Names of the parameter with the last event's id, in lower case: those that scripts use, and those of
+EventSource polyfills (``lastEventId`` of event-source-polyfill, ``evs_last_event_id`` of eventsource.js)."""
 
 
 def wanted_of(request: Request, longest_wait: float) -> WantedEvents:
@@ -152,8 +152,9 @@ def identity_of(request: Request) -> str | None:
     """Return the id after which a request wants events; None or "" for a new reader."""
     query = request.query_params
     # EventSource sends the header only when it reconnects by itself; a script may use the query.
-    named = (query.get(name) for name in IDENTITY_PARAMETERS)
-    return request.headers.get("last-event-id") or next(filter(None, named), None)
+    named = {name.lower(): value for name, value in query.items() if value}
+    found = (named[name] for name in IDENTITY_PARAMETERS if name in named)
+    return request.headers.get("last-event-id") or next(found, None)
 
 
 def _preferred(accept: str) -> Format:

@@ -33,13 +33,16 @@ def event(data: str, *, name: str = "", identity: str = "") -> bytes:
 
 
 def comment(text: str = "") -> bytes:
-    """Write a comment, which readers ignore; it shows that the connection is alive."""
-    return b": " + with_line_feeds(text).replace("\n", " ").encode("utf-8", "replace") + b"\n\n"
+    """Write a comment, which readers ignore; it shows that the connection is alive.
+
+    No empty line follows, with which fetch-event-source would take it for a message.
+    """
+    return b": " + with_line_feeds(text).replace("\n", " ").encode("utf-8", "replace") + b"\n"
 
 
 def retry(milliseconds: int) -> bytes:
     """Set how long a reader waits before it reconnects."""
-    return b"retry: %d\n\n" % milliseconds
+    return b"retry: %d\n" % milliseconds
 
 
 def with_line_feeds(text: str) -> str:

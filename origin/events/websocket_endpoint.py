@@ -130,11 +130,11 @@ class EventSocket:
             # An event whose id was sent to its publisher isn't lost when this process is killed.
             await self._channel.stored()
         for answer in answers:
-            self._channel.send(reader, websocket.frame(websocket.TEXT, answer))
+            self._channel.answer(reader, websocket.frame(websocket.TEXT, answer))
         if closing is not None:
             self._close(reader, closing)
         elif ping is not None:
-            self._channel.send(reader, websocket.frame(websocket.PONG, ping.data))
+            self._channel.answer(reader, websocket.frame(websocket.PONG, ping.data))
         return closing is not None
 
     async def _publish(self, message: websocket.WebSocketMessage) -> bytes:

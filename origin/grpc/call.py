@@ -72,7 +72,7 @@ class Call:
     async def begin(self) -> None:
         """Send the initial metadata, by which a client knows that its call is answered."""
         if not self._exchange.response_started:
-            fields = [(b"content-type", GRPC.media_type.encode())]
+            fields = [(b"content-type", GRPC.media_type.encode()), (b"grpc-accept-encoding", b"identity")]
             await self._send(
                 {"type": "http.response.start", "status": 200, "headers": fields, "trailers": True}
             )
@@ -104,7 +104,10 @@ class Call:
             line = f"the message is larger than max ({length} > {self._message_bytes} bytes)"
             raise CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, line)
         if self._unread[0]:
-            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, "the message is compressed")
+            # gRPC, "Compression": an algorithm that isn't supported is UNIMPLEMENTED, none at all INTERNAL.
+            if value_of(self.metadata, b"grpc-encoding") in (b"", b"identity"):
+                raise CallError(grpc.StatusCode.INTERNAL, "the message is compressed, and the call isn't")
+            raise CallError(grpc.StatusCode.UNIMPLEMENTED, "grpc-encoding: identity is supported")
         return GRPC_PREFIX_BYTES + length
 
     async def write(self, message: bytes) -> None:

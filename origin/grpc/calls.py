@@ -39,6 +39,9 @@ FIELD_BYTES = 32
 
 HEALTH = "grpc.health.v1.Health"
 
+REFLECTION_V1 = REFLECTION.replace("v1alpha", "v1")
+"""The same service by its newer name: messages and method are those of v1alpha."""
+
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -86,15 +89,17 @@ class Calls:
         self.is_closing = False
         # How many calls are being answered.
         self._under_way = 0
-        self._reflection = ReflectionServicer((EVENTS, HEALTH, REFLECTION), POOL)
+        self._reflection = ReflectionServicer((EVENTS, HEALTH, REFLECTION_V1, REFLECTION), POOL)
         check = health_pb2.HealthCheckRequest
         self._methods: dict[str, tuple[Any, Callable[[Any, Call], Awaitable[bytes | None]]]] = {
             f"/{EVENTS}/Subscribe": (SubscribeRequest, self._subscribe),
             f"/{EVENTS}/Publish": (PublishRequest, self._publish),
             f"/{HEALTH}/Check": (check, self._check),
             f"/{HEALTH}/Watch": (check, self._watch),
-            f"/{REFLECTION}/ServerReflectionInfo": (reflection_pb2.ServerReflectionRequest, self._reflect),
         }
+        for service in (REFLECTION, REFLECTION_V1):
+            asked = reflection_pb2.ServerReflectionRequest
+            self._methods[f"/{service}/ServerReflectionInfo"] = asked, self._reflect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, which is a call by HTTP/2."""

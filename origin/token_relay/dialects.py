@@ -82,6 +82,9 @@ class _EndingEvent(Struct):
 
 
 _ENDING = msgspec.json.Decoder(_EndingEvent)
+COMMENT = sse_writer.comment() + b"\n"
+"""A comment with an empty line, as clients of these APIs divide streams at such lines."""
+
 _HEAD, _NUMBERED = msgspec.json.Decoder(_Beginning), msgspec.json.Decoder(_Numbered)
 _WITH_RESPONSE, _OPTIONS = msgspec.json.Decoder(_WithResponse), msgspec.json.Decoder(dict[str, Raw])
 
@@ -93,14 +96,14 @@ def _write_bare(name: str, data: str, _: str) -> bytes:
 
 def _write_named(name: str, data: str, _: str) -> bytes:
     if name == END:
-        return sse_writer.comment()
+        return COMMENT
     return sse_writer.event(data, name="" if name == "message" else name)
 
 
-COMPLETION_STREAM = Format("completion", sse_writer.MEDIA_TYPE, _write_bare, sse_writer.comment())
+COMPLETION_STREAM = Format("completion", sse_writer.MEDIA_TYPE, _write_bare, COMMENT)
 """Events as OpenAI's chat completions have them."""
 
-NAMED_STREAM = Format("named completion", sse_writer.MEDIA_TYPE, _write_named, sse_writer.comment())
+NAMED_STREAM = Format("named completion", sse_writer.MEDIA_TYPE, _write_named, COMMENT)
 """Events as OpenAI's responses and Anthropic's messages have them, whose errors have a type, too."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import receive_within, running_tasks, usable_cores
+from packager.concurrency import quota_of, receive_within, running_tasks, usable_cores
 from packager.process.process import readable
 from packager.threads import SHARED_THREADS
 from tests.waiting import until
@@ -160,5 +160,5 @@ def test_a_container_s_quota_bounds_the_cores(
     (groups / "a/b").mkdir(parents=True)
     for place, limit in limits.items():
         (groups / f".{place}" / "cpu.max").write_text(f"{limit}\n")
-    every = usable_cores(tmp_path / "none", groups / "a/b/c")
-    assert usable_cores(own, groups) == min(every, every if cores is None else cores)
+    every = usable_cores(quota_of(tmp_path / "none", groups))
+    assert usable_cores(quota_of(own, groups)) == min(every, every if cores is None else cores)

@@ -280,8 +280,8 @@ def _asks_for_state(request: Request) -> bool:
     ):
         return False
     query, accept = request.query_params, request.headers.get("accept", "").lower()
-    names = (*IDENTITY_PARAMETERS, "wait")
-    is_resumed = "last-event-id" in request.headers or any(name in query for name in names)
+    names = {*IDENTITY_PARAMETERS, "wait"}
+    is_resumed = "last-event-id" in request.headers or any(name.lower() in names for name in query)
     return not is_resumed and not any(one in accept for one in _STREAMS)
 
 

@@ -37,6 +37,23 @@ async def test_a_publisher_gets_the_ids_and_is_a_reader_like_the_others() -> Non
         assert json.loads(await asyncio.wait_for(reader.recv(), LIMIT)) == event
 
 
+async def test_a_publisher_gets_its_answer_behind_a_replay_that_it_has_not_read() -> None:
+    channel = a_channel(history=1000, history_bytes=64 << 20)
+    for number in range(400):
+        channel.publish("message", f"{number} {'x' * 20_000}")
+    async with serving(channel) as server:
+        address = f"{server.socket_url}?key={TOKEN}&since=e-0"
+        async with connect(address, max_size=None, max_queue=1, proxy=None) as publisher:
+            for text in ("mine", "mine, too"):
+                await publisher.send(json.dumps({"data": text}))
+            await until(lambda: channel.published == 402)
+            answers: list[object] = []
+            while len(answers) < 2:
+                told = json.loads(await asyncio.wait_for(publisher.recv(), LIMIT))
+                answers += [told] if "ids" in told else []
+            assert answers == [{"ids": ["e-401"]}, {"ids": ["e-402"]}]
+
+
 async def test_what_isnt_taken_is_answered_and_the_connection_goes_on() -> None:
     async with serving() as server, connect(f"{server.socket_url}?key={TOKEN}", proxy=None) as publisher:
         await publisher.send("nonsense")
