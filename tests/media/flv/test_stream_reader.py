@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -137,6 +138,14 @@ def test_a_tag_that_ends_too_early_is_malformed(body: bytes) -> None:
     reader = FlvReader()
     with pytest.raises(MalformedError):
         reader.receive_data(file_header() + write_tags([(VIDEO, 0, body)]))
+
+
+def test_a_clock_of_32_bits_goes_on_where_it_wraps() -> None:
+    # FLV 10.1 §E.4.1: milliseconds, of which the highest eight bits stand apart.
+    frames = [(AUDIO, time % (1 << 32), b"\xaf\1a") for time in range((1 << 32) - 40, (1 << 32) + 60, 20)]
+    packets = FlvDemuxer().receive_tags([H264, SOUND, *frames])
+    found = [one.dts for one in packets if one.data]
+    assert [after - before for before, after in itertools.pairwise(found)] == [20 * 90] * 4
 
 
 @pytest.mark.parametrize("step", [1, 100])
