@@ -41,7 +41,7 @@ flemish:nl french:fr galician:gl german:de greek:el hebrew:he hindi:hi hungarian
 irish:ga italian:it japanese:ja korean:ko latvian:lv lithuanian:lt macedonian:mk malay:ms mandarin:cmn
 norwegian:no persian:fa farsi:fa polish:pl portuguese:pt romanian:ro russian:ru serbian:sr slovak:sk
 slovenian:sl spanish:es swedish:sv tagalog:tl tamil:ta telugu:te thai:th turkish:tr ukrainian:uk urdu:ur
-vietnamese:vi welsh:cy
+vietnamese:vi welsh:cy pob:pt-BR chs:zh-Hans cht:zh-Hant simplified:zh-Hans traditional:zh-Hant es-lat:es-419
 """
 
 _PAIRS = """
@@ -68,6 +68,12 @@ _NO_LANGUAGES = ("und", "mis", "zxx", "mul")
 _TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}")
 
 
+_WRITTEN_TAG = re.compile(
+    r"[A-Za-z]{2,3}(-(?:arab|cyrl|deva|hans|hant|latn))?(-([A-Za-z]{2}|[0-9]{3}))?(-([0-9][0-9A-Za-z]{3}|valencia))?",
+    re.IGNORECASE,
+)
+"""A language with a script, a region and a variant (RFC 5646 §2.1): other words of a name are no subtags."""
+
 _OTHERS = frozenset(("cmn", "fil", "gsw", "haw", "nan", "nds", "yue"))
 """Languages without two letters that films are often subtitled in."""
 
@@ -91,7 +97,7 @@ def known_language(word: str) -> str | None:
     if lowered not in _TWO_LETTERS and lowered not in _TWO_LETTERS.values() and lowered not in _OTHERS:
         return None
     tag = _TWO_LETTERS.get(lowered, lowered) + (f"-{rest}" if rest else "")
-    return tag if _TAG.fullmatch(tag) else None
+    return tag if _WRITTEN_TAG.fullmatch(tag) else None
 
 
 def language_tag(code: str, extended: str = "") -> str | None:
