@@ -23,12 +23,12 @@ from packager.vod.playlists import (
     OfferedFile,
     choose_sounds,
     choose_texts,
-    title_of,
 )
 from packager.vod.segments.bandwidth import peak_bandwidth
 from packager.vod.segments.independent_segments import SAP_CLOSED
+from packager.vod.sounds import dash_accessibility, dash_roles, sound_names
 from packager.vod.text.cues import TIMESCALE
-from packager.vod.text.text_playlists import TEXT_FOLDER, text_title
+from packager.vod.text.text_playlists import TEXT_FOLDER, text_names
 
 
 def manifest(files: Files) -> StaticManifest:
@@ -54,14 +54,21 @@ def manifest(files: Files) -> StaticManifest:
         shown_files = [videos[number][0] for number in numbers]
         is_encoded = videos[numbers[0]][1].is_encoded
         trick_mode += (_encoded_trick_mode if is_encoded else _trick_mode)(sets[-1], shown_files)
-    for sound in sounds:
+    for sound, label in zip(sounds, sound_names(sounds), strict=True):
         offered = [_representation(base, sound, 0)]
         sap = SAP_CLOSED
         if not sound.is_encoded:
             sap = _common([file.starts.sound for file in files if file.prefix == base])
-        main, label = sound is sounds[0], title_of(sound)
         sets.append(
-            AdaptationSet("audio", offered, sound.language, main=main, start_with_sap=sap, label=label)
+            AdaptationSet(
+                "audio",
+                offered,
+                sound.language,
+                start_with_sap=sap,
+                label=label,
+                roles=dash_roles(sound, main=sound is sounds[0]),
+                accessibility=dash_accessibility(sound),
+            )
         )
     sets += _text_sets(files)
     tiles = [file.storyboard.adaptation_set() for file in files if file.storyboard is not None]
@@ -141,13 +148,13 @@ def _text_sets(files: Files) -> list[AdaptationSet]:
     media = f"{text.mp4_name}{SEGMENT_SUFFIX}"
     segments = SegmentTemplate(TIMESCALE, text.times.tolist(), INIT_NAME, media, text.first, text.offset)
     sets = []
-    for number, track in enumerate(file.text_tracks):
+    names = text_names(file.text_tracks)
+    for number, (track, label) in enumerate(zip(file.text_tracks, names, strict=True)):
         address = f"{file.prefix}{TEXT_FOLDER}/{track.name}/{track.version.folder}"
         rate = track.cues.bandwidth(text.whole)
         offered = Representation(f"text-{number}", address, rate, wvtt.CODECS, segments)
         role = "forced-subtitle" if track.forced else "caption" if track.sdh else "subtitle"
         roles = (role, "main") if track.default else (role,)
-        label = text_title(track)
         sets.append(AdaptationSet("text", [offered], track.language, label=label, roles=roles))
     return sets
 

@@ -19,7 +19,6 @@ from media.hls.multivariant import (
     Variant,
 )
 from media.mp4.fragments.sidx import sidx_bytes
-from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.index.chapters import DATA_ID
 from packager.vod.index.file_index import ONLY_I_FRAMES, FileIndex, OfferedTrack
 from packager.vod.index.lengthened_tracks import HELD_DIFFERENCE, end_of, lengthened, plain_picture
@@ -27,6 +26,7 @@ from packager.vod.pictures.i_frame_file import IFrames, i_frame_variant
 from packager.vod.pictures.storyboard import Storyboard
 from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth, target_duration
 from packager.vod.segments.independent_segments import UNKNOWN, SegmentStarts
+from packager.vod.sounds import sound_groups, sound_media
 from packager.vod.text.text_playlists import TEXT_GROUP, text_media
 from packager.vod.text.text_tracks import TextTrack
 
@@ -124,7 +124,7 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
         A playlist whose addresses lead to the files' own playlists.
     """
     base, sounds = choose_sounds(files)
-    groups = _groups(sounds)
+    groups = sound_groups(sounds)
     # Copied pictures come first: players that can play them begin with one.
     videos = sorted(
         ((file.prefix, picture) for file in files for picture in file.index.pictures),
@@ -138,7 +138,8 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     for number, group in enumerate(groups):
         group_id = "audio" if number == 0 else f"audio-{number + 1}"
         listed = bool(videos) or len(group) > 1
-        media += _media(group, base, group_id) if listed else []
+        uris = [_playlist_uri(base, track) for track in group]
+        media += sound_media(group, uris, group_id) if listed else []
         if not videos:
             variants.append(_sound_variant(group, base, group_id if listed else None))
         for prefix, video in videos:
@@ -269,58 +270,6 @@ def _with_texts(variants: Sequence[Variant], file: OfferedFile) -> list[Variant]
     """Offer the text tracks with all variants."""
     rate = max(track.cues.bandwidth(file.index.text.whole) for track in file.text_tracks)
     return [replace(one, bandwidth=one.bandwidth + rate, subtitles=TEXT_GROUP) for one in variants]
-
-
-def _groups(sounds: Sequence[OfferedTrack]) -> list[list[OfferedTrack]]:
-    """Join sound tracks to groups of one codec, so that a player can ignore groups that it can't play.
-
-    Each group has all languages, as a player of one group has no other. A group that lacks some isn't
-    offered; if all lack some, all tracks are in one group.
-    """
-    groups: dict[str, list[OfferedTrack]] = {}
-    for track in sounds:
-        groups.setdefault(track.entry.codec, []).append(track)
-    languages = {track.language for track in sounds}
-    whole = [group for group in groups.values() if {track.language for track in group} == languages]
-    return whole or ([list(sounds)] if sounds else [])
-
-
-def _media(group: Sequence[OfferedTrack], base: str, group_id: str) -> list[Media]:
-    """List a group's tracks: names differ, and one of each language is chosen by itself (§4.4.6.1.1)."""
-    listed: list[Media] = []
-    for track in group:
-        name, language = title_of(track) or track.name, track.language
-        if any(one.name == name for one in listed):
-            name = f"{name} ({track.name})"
-        listed.append(
-            Media(
-                "AUDIO",
-                group_id,
-                name=name,
-                uri=_playlist_uri(base, track),
-                language=language,
-                default=not listed,
-                autoselect=language is not None and all(one.language != language for one in listed),
-                channels=_channels(track),
-            )
-        )
-    return listed
-
-
-def title_of(track: OfferedTrack) -> str | None:
-    """Return the display name of a track: its own name, or its language's."""
-    if track.title:
-        return track.title.replace('"', "'")
-    if track.language is None:
-        return None
-    return LANGUAGE_NAMES.get(track.language.partition("-")[0].lower(), track.language)
-
-
-def _channels(track: OfferedTrack) -> str | None:
-    """Return the number of channels, or of objects (§4.4.6.1, CHANNELS); None if unknown."""
-    if track.entry.joc_complexity:
-        return f"{track.entry.joc_complexity}/JOC"
-    return str(track.entry.channels) if track.entry.channels else None
 
 
 def _video_variant(

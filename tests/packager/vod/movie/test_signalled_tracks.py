@@ -134,7 +134,10 @@ def test_a_language_tag_that_says_more_than_the_code_is_told(tmp_path: Path) -> 
     ("tracks", "groups"),
     [
         # both languages in AAC, one of them in AC-3, too: nobody is offered AC-3 without French
-        ([("aac", "eng"), ("aac", "fra"), ("ac3", "eng")], {"audio": (["en", "fr"], "mp4a.40.2")}),
+        (
+            [("aac", "eng"), ("aac", "fra"), ("ac3", "eng")],
+            {"audio": (["en", "fr"], "mp4a.40.2"), "audio-2": (["en", "fr"], "ac-3,mp4a.40.2")},
+        ),
         (
             [("aac", "eng"), ("ac3", "eng"), ("aac", "fra"), ("ac3", "fra")],
             {"audio": (["en", "fr"], "mp4a.40.2"), "audio-2": (["en", "fr"], "ac-3")},
