@@ -21,6 +21,7 @@ from packager.vod.playlists import (
     SINGLE_FILE_NAME,
     Files,
     OfferedFile,
+    caption_services,
     choose_sounds,
     choose_texts,
 )
@@ -29,6 +30,8 @@ from packager.vod.segments.independent_segments import SAP_CLOSED
 from packager.vod.sounds import dash_accessibility, dash_roles, sound_names
 from packager.vod.text.cues import TIMESCALE
 from packager.vod.text.text_playlists import TEXT_FOLDER, text_names
+
+CEA_608, CEA_708 = "urn:scte:dash:cc:cea-608:2015", "urn:scte:dash:cc:cea-708:2015"
 
 
 def manifest(files: Files) -> StaticManifest:
@@ -44,13 +47,15 @@ def manifest(files: Files) -> StaticManifest:
     base, sounds = choose_sounds(files)
     sets: list[AdaptationSet] = []
     trick_mode: list[AdaptationSet] = []
+    captions = dash_captions(caption_services(files))
     kinds: dict[tuple[bool, Colour, bytes], list[int]] = {}
     for number, (_, video) in enumerate(videos):
         kinds.setdefault(_kind(video), []).append(number)
     for (_, colour, _), numbers in sorted(kinds.items(), key=lambda one: one[0][0]):
         shown = [_representation(videos[number][0].prefix, videos[number][1], number) for number in numbers]
         sap = _common([_access(*videos[number]) for number in numbers])
-        sets.append(AdaptationSet("video", shown, start_with_sap=sap, colour=colour, id=len(sets)))
+        video_set = AdaptationSet("video", shown, start_with_sap=sap, colour=colour, id=len(sets))
+        sets.append(replace(video_set, accessibility=captions))
         shown_files = [videos[number][0] for number in numbers]
         is_encoded = videos[numbers[0]][1].is_encoded
         trick_mode += (_encoded_trick_mode if is_encoded else _trick_mode)(sets[-1], shown_files)
@@ -82,6 +87,17 @@ def manifest(files: Files) -> StaticManifest:
         # Behind the others: players that don't know trick mode take the first video that they find.
         periods=[Period("0", Fraction(0), None, [*sets, *trick_mode, *tiles])],
     )
+
+
+def dash_captions(services: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the schemes and values of captions in the picture (ANSI/SCTE 214-1 §7.2).
+
+    Nothing says their languages.
+    """
+    channels = [f"{name}=und" for name in services if name.startswith("CC")]
+    numbers = [name.removeprefix("SERVICE") for name in services if name.startswith("SERVICE")]
+    found = (CEA_608, ";".join(channels)), (CEA_708, ";".join(f"{one}=lang:und" for one in numbers))
+    return [(scheme, value) for scheme, value in found if value]
 
 
 def _kind(video: OfferedTrack) -> tuple[bool, Colour, bytes]:

@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise, zip_longest
 from urllib.parse import quote
 
 from media.errors import UnsupportedError
+from media.hls.attribute_values import quoted
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment
 from media.hls.multivariant import (
     IFrameVariant,
@@ -34,6 +35,8 @@ INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
 SINGLE_FILE_NAME = "media.mp4"
 """Of a track's file that has all its segments."""
+
+CAPTIONS_GROUP = "captions"
 
 CHAPTERS_NAME = "chapters.json"
 
@@ -130,8 +133,7 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
         ((file.prefix, picture) for file in files for picture in file.index.pictures),
         key=lambda one: one[1].is_encoded,
     )
-    # §4.4.6.2: NONE is said of all variants or of none.
-    captions = any(file.starts.captions for file in files)
+    captions = caption_services(files)
     texts = choose_texts(files)
     media: list[Media] = []
     variants: list[Variant] = []
@@ -146,7 +148,12 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
             variants.append(_video_variant(video, prefix, group, group_id))
     if not groups:
         variants = [_video_variant(video, prefix, (), None) for prefix, video in videos]
-    variants = [replace(variant, no_closed_captions=not captions) for variant in variants]
+    if captions:
+        variants = [replace(variant, closed_captions=quoted(CAPTIONS_GROUP)) for variant in variants]
+        media += [_caption_media(name, is_first=name == captions[0]) for name in captions]
+    elif not any(file.starts.captions for file in files):
+        # §4.4.6.2: NONE is said of all variants or of none.
+        variants = [replace(variant, closed_captions="NONE") for variant in variants]
     if texts is not None and texts.text_tracks:
         variants = _with_texts(variants, texts)
         media += text_media(texts.prefix, texts.text_tracks, texts.index.text.query)
@@ -259,6 +266,17 @@ def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
     end = max((end_of(sounds[0]) for _, sounds in with_sound), default=Fraction(0))
     with_sound = [one for one in with_sound if end - end_of(one[1][0]) <= HELD_DIFFERENCE]
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
+
+
+def caption_services(files: Files) -> tuple[str, ...]:
+    """Return the captions that any of the files has in its picture, such as ``CC1`` and ``SERVICE1``."""
+    found = {name for file in files for name in file.starts.services}
+    return tuple(sorted(found, key=lambda name: (len(name), name)))
+
+
+def _caption_media(name: str, *, is_first: bool) -> Media:
+    """Offer captions in the picture (§4.4.6.1); nothing says their language."""
+    return Media("CLOSED-CAPTIONS", CAPTIONS_GROUP, name=name, autoselect=is_first, instream_id=name)
 
 
 def choose_texts(files: Files) -> OfferedFile | None:
