@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from media.errors import MalformedError
 
-GUESS_BYTES = 16 << 10
+GUESS_BYTES = 6 << 10
 """Bytes with letters beyond ASCII by which an encoding is guessed."""
 
 _MARKS = (

@@ -146,13 +146,14 @@ def media_stems(name: str) -> list[str]:
 def beginning_with(names: Sequence[str], stem: str) -> Sequence[str]:
     """Return those of some names, sorted by their composed forms, that begin with a stem and a dot."""
     # In ASCII the slash follows the dot.
-    begin, end = (bisect.bisect_left(names, composed(stem) + sign, key=composed) for sign in (".", "/"))
-    return names[begin:end]
+    stem = composed(stem)
+    begin = bisect.bisect_left(names, f"{stem}.", key=composed)
+    return names[begin : bisect.bisect_left(names, f"{stem}/", begin, key=composed)]
 
 
 def composed(name: str) -> str:
     """Return the form of a name by which names are compared: macOS decomposes letters with accents."""
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def forms(name: str) -> Iterable[str]:

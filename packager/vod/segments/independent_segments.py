@@ -19,8 +19,8 @@ READS_PER_SEGMENT = 4
 SEGMENTS_LOOKED_AT = 8
 """How many segments are examined of each film in a list of many."""
 
-LOOKED_AT = 32
-"""In how many segments' last samples captions are looked for, where no segment begins with any."""
+FEW_SEGMENTS = 16
+"""Segments of a film of which captions are looked for in the last samples, too: they may begin within one."""
 
 CAPTION_SAMPLES = 1500
 """In how many samples of a film with captions each of them is looked for; one begins each few seconds."""
@@ -131,11 +131,10 @@ def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
         if found.access is not worst:
             worst = min(worst, found.access)
         captions = captions or found.captions
-    # The last of all samples, and some at other segments' ends.
-    ends = (np.unique(track.cuts[1:]) - 1)[:: -1 - len(track.cuts) // LOOKED_AT][::-1]
-    for offset, size in [] if captions else _places(track, ends):
-        begin = offset
-        captions = captions or look(size, read_sample).captions
+    if not captions and len(track.cuts) <= FEW_SEGMENTS:
+        for offset, size in _places(track, np.unique(track.cuts[1:]) - 1):
+            begin = offset
+            captions = captions or look(size, read_sample).captions
     return worst, captions
 
 
