@@ -148,6 +148,7 @@ class AdaptationSet:
         start_with_sap: type of the stream access points that all segments begin with; 0 if some don't.
         id: for references from other adaptation sets, or None.
         trick_mode_of: IDs of the adaptation sets that it replaces while a viewer seeks; empty for none.
+        accessibility: schemes and values of what the set has for viewers with special needs (§5.8.4.3).
         roles: DASH roles (§5.8.5.5); if empty, the role follows from ``content_type`` and ``main``.
     """
 
@@ -163,6 +164,7 @@ class AdaptationSet:
     id: int | None = None
     trick_mode_of: Sequence[int] = ()
     roles: Sequence[str] = ()
+    accessibility: Sequence[tuple[str, str]] = ()
 
     def element(self) -> Element:
         """Build the AdaptationSet element."""
@@ -193,6 +195,8 @@ class AdaptationSet:
             SubElement(element, "Label").text = self.label
         if self.reference_time is not None:
             element.append(self.reference_time.element())
+        for scheme, value in self.accessibility:
+            SubElement(element, "Accessibility", schemeIdUri=scheme, value=value)
         if self.content_type != "image":
             role = "subtitle" if self.content_type == "text" else "main" if self.main else "alternate"
             for one in self.roles or (role,):

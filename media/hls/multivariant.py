@@ -23,7 +23,7 @@ class Variant:
     audio: str | None = None
     subtitles: str | None = None
     video_range: str | None = None
-    no_closed_captions: bool = False
+    closed_captions: str | None = None
 
     def lines(self) -> list[str]:
         """Render the tag and the URI."""
@@ -47,7 +47,7 @@ class Variant:
                 ("VIDEO-RANGE", self.video_range),
                 ("AUDIO", None if self.audio is None else quoted(self.audio)),
                 ("SUBTITLES", None if self.subtitles is None else quoted(self.subtitles)),
-                ("CLOSED-CAPTIONS", "NONE" if self.no_closed_captions else None),
+                ("CLOSED-CAPTIONS", self.closed_captions),
             )
         )
         return [tag, self.uri]
@@ -102,7 +102,7 @@ class ImageVariant:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """EXT-X-MEDIA (§4.4.6.1): an alternative rendition; ``type`` is AUDIO or SUBTITLES."""
+    """EXT-X-MEDIA (§4.4.6.1): an alternative rendition; ``type`` is AUDIO, SUBTITLES or CLOSED-CAPTIONS."""
 
     type: str
     group_id: str
@@ -114,6 +114,7 @@ class Media:
     channels: int | str | None = None
     forced: bool = False
     characteristics: str | None = None
+    instream_id: str | None = None
 
     def __str__(self) -> str:
         return "#EXT-X-MEDIA:" + attributes(
@@ -125,6 +126,7 @@ class Media:
                 ("DEFAULT", "YES" if self.default else "NO"),
                 ("AUTOSELECT", "YES" if self.autoselect or self.default else "NO"),
                 ("FORCED", "YES" if self.forced else None),
+                ("INSTREAM-ID", None if self.instream_id is None else quoted(self.instream_id)),
                 ("CHARACTERISTICS", None if self.characteristics is None else quoted(self.characteristics)),
                 ("CHANNELS", None if self.channels is None else quoted(str(self.channels))),
                 ("URI", None if self.uri is None else quoted(self.uri)),

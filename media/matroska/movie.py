@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -166,7 +167,8 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
     return Track(
         track_id=track.number,
         handler={VIDEO: b"vide", AUDIO: b"soun"}.get(track.kind, b"subt"),
-        enabled=track.enabled,
+        # §5.1.4.1.5: of several pictures the first is shown.
+        enabled=track.enabled and (track.default or track.kind == VIDEO),
         timescale=1000,
         duration=last * found.timestamp_scale // 1_000_000,
         language=language,
@@ -179,7 +181,17 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
         self_contained=True,
         extended_language=extended_language,
         name=printable(track.name[:NAME_CHARACTERS].replace("\n", " ")),
+        roles=tuple(role for role, given in _roles(track) if given),
     )
+
+
+def _roles(track: MatroskaTrack) -> Iterator[tuple[str, bool]]:
+    """Yield DASH roles (ISO/IEC 23009-1 §5.8.5.5), and whether a track has them by its flags (§5.1.4.1)."""
+    yield "forced-subtitle", track.forced and track.kind == SUBTITLES
+    yield "caption", track.hearing_impaired or is_caption(track)
+    yield "description", track.visual_impaired
+    yield "commentary", track.commentary
+    yield "dub", track.dubbed
 
 
 def _text_track(track: MatroskaTrack, found: MatroskaFile, origin: int) -> Track:
@@ -189,13 +201,7 @@ def _text_track(track: MatroskaTrack, found: MatroskaFile, origin: int) -> Track
         origin: milliseconds of the file at which its presentation begins.
     """
     frames = found.frames.get(track.number)
-    roles = [("forced-subtitle", track.forced), ("caption", track.hearing_impaired or is_caption(track))]
-    one = replace(
-        _described(track, Frames(), found),
-        enabled=track.enabled and track.default,
-        roles=tuple(role for role, given in roles if given),
-        tables={},
-    )
+    one = replace(_described(track, Frames(), found), tables={})
     frames = frames if isinstance(frames, TextFrames) else TextFrames()
     one = replace(one, display_sets=display_sets(track, frames, found.timestamp_scale, origin))
     try:

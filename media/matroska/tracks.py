@@ -53,6 +53,9 @@ class MatroskaTrack:
         default: whether players choose the track by default.
         forced: whether the track has only text that viewers need who understand the spoken language.
         hearing_impaired: whether the track is for viewers who don't hear.
+        visual_impaired: whether the track is for viewers who don't see.
+        commentary: whether the track has comments on the film.
+        dubbed: whether the file says that the track isn't in the language of the original.
         language: code of ISO 639-2, bibliographic.
         extended_language: BCP 47 tag, more specific than the code; empty without it.
         default_duration: nanoseconds of each frame; 0 if unknown.
@@ -78,6 +81,9 @@ class MatroskaTrack:
     default: bool = True
     forced: bool = False
     hearing_impaired: bool = False
+    visual_impaired: bool = False
+    commentary: bool = False
+    dubbed: bool = False
     name: str = ""
     language: str = "eng"
     extended_language: str = ""
@@ -201,6 +207,9 @@ def _track(entry: _Values) -> MatroskaTrack:
         default=bool(entry.number(ids.FLAG_DEFAULT, 1)),
         forced=bool(entry.number(ids.FLAG_FORCED)),
         hearing_impaired=bool(entry.number(ids.FLAG_HEARING_IMPAIRED)),
+        visual_impaired=bool(entry.number(ids.FLAG_VISUAL_IMPAIRED)),
+        commentary=bool(entry.number(ids.FLAG_COMMENTARY)),
+        dubbed=not entry.number(ids.FLAG_ORIGINAL, 1),
         name=entry.text(ids.NAME),
         language=entry.text(ids.LANGUAGE, "eng"),  # §5.1.4.1.19: the default is English
         extended_language=entry.text(ids.LANGUAGE_BCP47),

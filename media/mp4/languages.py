@@ -5,34 +5,22 @@ from __future__ import annotations
 import re
 
 LANGUAGE_NAMES = {
-    "ar": "العربية",
-    "cs": "Čeština",
-    "da": "Dansk",
-    "de": "Deutsch",
-    "el": "Ελληνικά",
-    "en": "English",
-    "es": "Español",
-    "fi": "Suomi",
-    "fr": "Français",
-    "he": "עברית",
-    "hi": "हिन्दी",
-    "hu": "Magyar",
-    "it": "Italiano",
-    "ja": "日本語",
-    "ko": "한국어",
-    "nl": "Nederlands",
-    "no": "Norsk",
-    "pl": "Polski",
-    "pt": "Português",
-    "ro": "Română",
-    "ru": "Русский",
-    "sv": "Svenska",
-    "tr": "Türkçe",
-    "uk": "Українська",
-    "vi": "Tiếng Việt",
-    "zh": "中文",
-}
-"""Native names of languages, by the first part of a BCP 47 tag."""
+    "ar": "العربية", "be": "Беларуская", "bg": "Български", "bn": "বাংলা", "bs": "Bosanski",
+    "ca": "Català", "cmn": "普通话", "cs": "Čeština", "cy": "Cymraeg", "da": "Dansk", "de": "Deutsch",
+    "el": "Ελληνικά", "en": "English", "es": "Español", "es-419": "Español (Latinoamérica)",
+    "et": "Eesti", "eu": "Euskara", "fa": "فارسی", "fi": "Suomi", "fil": "Filipino", "fr": "Français",
+    "fr-CA": "Français (Canada)", "ga": "Gaeilge", "gl": "Galego", "he": "עברית", "hi": "हिन्दी",
+    "hr": "Hrvatski", "hu": "Magyar", "hy": "Հայերեն", "id": "Bahasa Indonesia", "is": "Íslenska",
+    "it": "Italiano", "ja": "日本語", "ka": "ქართული", "kk": "Қазақша", "ko": "한국어",
+    "lt": "Lietuvių", "lv": "Latviešu", "mk": "Македонски", "ms": "Bahasa Melayu", "nb": "Norsk bokmål",
+    "nl": "Nederlands", "nn": "Norsk nynorsk", "no": "Norsk", "pl": "Polski", "pt": "Português",
+    "pt-BR": "Português (Brasil)", "ro": "Română", "ru": "Русский", "sk": "Slovenčina",
+    "sl": "Slovenščina", "sq": "Shqip", "sr": "Српски", "sr-Latn": "Srpski", "sv": "Svenska",
+    "ta": "தமிழ்", "te": "తెలుగు", "th": "ไทย", "tr": "Türkçe", "uk": "Українська", "ur": "اردو",
+    "vi": "Tiếng Việt", "yue": "粵語", "zh": "中文", "zh-CN": "简体中文", "zh-Hans": "简体中文",
+    "zh-HK": "繁體中文 (香港)", "zh-TW": "繁體中文", "zh-Hant": "繁體中文",
+}  # fmt: skip
+"""Native names of languages, by the first parts of a BCP 47 tag."""
 
 _ENGLISH_NAMES = """
 albanian:sq arabic:ar basque:eu bengali:bn bosnian:bs brazilian:pt-BR bulgarian:bg cantonese:yue castilian:es
@@ -41,7 +29,7 @@ flemish:nl french:fr galician:gl german:de greek:el hebrew:he hindi:hi hungarian
 irish:ga italian:it japanese:ja korean:ko latvian:lv lithuanian:lt macedonian:mk malay:ms mandarin:cmn
 norwegian:no persian:fa farsi:fa polish:pl portuguese:pt romanian:ro russian:ru serbian:sr slovak:sk
 slovenian:sl spanish:es swedish:sv tagalog:tl tamil:ta telugu:te thai:th turkish:tr ukrainian:uk urdu:ur
-vietnamese:vi welsh:cy
+vietnamese:vi welsh:cy pob:pt-BR chs:zh-Hans cht:zh-Hant simplified:zh-Hans traditional:zh-Hant es-lat:es-419
 """
 
 _PAIRS = """
@@ -68,6 +56,12 @@ _NO_LANGUAGES = ("und", "mis", "zxx", "mul")
 _TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}")
 
 
+_WRITTEN_TAG = re.compile(
+    r"[A-Za-z]{2,3}(-(?:arab|cyrl|deva|hans|hant|latn))?(-([A-Za-z]{2}|[0-9]{3}))?(-([0-9][0-9A-Za-z]{3}|valencia))?",
+    re.IGNORECASE,
+)
+"""A language with a script, a region and a variant (RFC 5646 §2.1): other words of a name are no subtags."""
+
 _OTHERS = frozenset(("cmn", "fil", "gsw", "haw", "nan", "nds", "yue"))
 """Languages without two letters that films are often subtitled in."""
 
@@ -77,6 +71,17 @@ _NAMED = {
     **{name.casefold(): tag for tag, name in LANGUAGE_NAMES.items()},
 }
 """BCP 47 tags for the names of languages, English and native ones."""
+
+
+_LOWER_NAMES = {tag.lower(): name for tag, name in LANGUAGE_NAMES.items()}
+
+
+def language_name(tag: str) -> str:
+    """Return the native name of a language by its BCP 47 tag; the tag itself where no name is known."""
+    known = tag.lower()
+    while known and known not in _LOWER_NAMES:
+        known = known.rpartition("-")[0]
+    return _LOWER_NAMES.get(known, tag)
 
 
 def named_language(word: str) -> str | None:
@@ -91,7 +96,7 @@ def known_language(word: str) -> str | None:
     if lowered not in _TWO_LETTERS and lowered not in _TWO_LETTERS.values() and lowered not in _OTHERS:
         return None
     tag = _TWO_LETTERS.get(lowered, lowered) + (f"-{rest}" if rest else "")
-    return tag if _TAG.fullmatch(tag) else None
+    return tag if _WRITTEN_TAG.fullmatch(tag) else None
 
 
 def language_tag(code: str, extended: str = "") -> str | None:
@@ -99,12 +104,14 @@ def language_tag(code: str, extended: str = "") -> str | None:
 
     Args:
         code: three letters of ISO 639-2, of either kind.
-        extended: a BCP 47 tag, preferred to the code, such as ``pt-BR``; an invalid tag is ignored.
+        extended: a BCP 47 tag, preferred to the code, such as ``pt-BR``, also as people write it: ``pt_BR``,
+            ``German``; an invalid tag is ignored.
 
     Returns:
         The tag; None if neither names a language.
     """
+    extended = extended.replace("_", "-")
     if _TAG.fullmatch(extended) and extended.lower() not in _NO_LANGUAGES:
         first, hyphen, rest = extended.partition("-")
-        return _TWO_LETTERS.get(first.lower(), first) + hyphen + rest
+        return named_language(extended) or _TWO_LETTERS.get(first.lower(), first) + hyphen + rest
     return None if code in _NO_LANGUAGES else _TWO_LETTERS.get(code, code)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from media.errors import MalformedError, TooLargeError
+from media.subtitles.cue_times import TIME, milliseconds
 from media.subtitles.webvtt import FACES, TOP, Cue, escape, face_tags, split_lines, without_empty_lines
 
 MAX_STYLES = 128
@@ -29,7 +30,10 @@ _FACE_FIELDS = (("bold", "b"), ("italic", "i"), ("underline", "u"))
 _PARTS = re.compile(r"(\{[^}]*\})|\\([Nnh])")
 _ESCAPE = re.compile(r"()\\([Nnh])")
 _TAG = re.compile(r"\\(?:([biu])(-?[0-9]{0,4})(?=[\\}])|(an?)([0-9]{1,2})|p([0-9]{1,2})(?=[\\}])|r([^\\}]*))")
-_FILE_TIME = re.compile(r"[ \t]*([0-9]{1,3}):([0-9]{2}):([0-9]{2})\.([0-9]{2})[ \t]*")
+_FILE_TIME = re.compile(rf"[ \t]*{TIME}[ \t]*")
+_FILE_FIELDS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "marginv", "effect", "text")
+"""Fields of an event in files that don't say any others."""
+
 SCRIPT_INFO = "[script info]"
 """First section of a file, in lower case."""
 
@@ -124,7 +128,7 @@ def read_ass_file(text: str, most_cues: int, most_characters: int) -> list[Cue]:
     """
     styles = read_styles(text)
     found: list[Cue] = []
-    order: list[str] = []
+    order = list(_FILE_FIELDS)
     within = False
     for line in split_lines(text):
         kind, _, content = line.partition(":")
@@ -141,7 +145,7 @@ def read_ass_file(text: str, most_cues: int, most_characters: int) -> list[Cue]:
                 ["", "", fields.get("style", ""), *[""] * (FIELDS - 4), fields["text"][:most_characters]]
             )
             shown, settings = event_cue(event, styles)
-            begin, over = _file_milliseconds(start), _file_milliseconds(end)
+            begin, over = milliseconds(start.groups()), milliseconds(end.groups())
             if not shown or over <= begin:
                 continue
             if len(found) >= most_cues:
@@ -150,11 +154,6 @@ def read_ass_file(text: str, most_cues: int, most_characters: int) -> list[Cue]:
     if not found:
         raise MalformedError("there is no cue in the file")
     return sorted(found, key=lambda cue: cue.start)
-
-
-def _file_milliseconds(time: re.Match[str]) -> int:
-    hours, minutes, seconds, hundredths = map(int, time.groups())
-    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + hundredths * 10
 
 
 def _split(text: str) -> list[str | None]:

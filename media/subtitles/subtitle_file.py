@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from media.errors import MalformedError, TooLargeError
 from media.subtitles.ass import SCRIPT_INFO, read_ass_file
+from media.subtitles.cue_times import TIME, milliseconds
 from media.subtitles.webvtt import TOP, Cue, split_lines, valid_settings, without_empty_lines
-
-MAX_HOURS = 999
-"""Highest hour of a cue that is read as a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,8 @@ class SubtitleFileLimits:
     timing_characters: int = 1000
 
 
-_TIME = r"(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{1,2})[.,]([0-9]{1,3})"
-_TIMING = re.compile(rf"[ \t]*{_TIME}[ \t]*-{{1,3}}>[ \t]*{_TIME}(?:[ \t]+(.*))?", re.ASCII)
+_TIMING = re.compile(rf"[ \t]*{TIME}[ \t]*-{{1,3}}>[ \t]*{TIME}(.*)")
+_PART_OF_TIME = re.compile(r"[0-9][ \t]*[:;.,][ \t]*[0-9]")
 _NUMBER = re.compile(r"[ \t]*[0-9]{1,9}[ \t]*", re.ASCII)
 _KEPT_TAG = re.compile(r"&lt;(/?)([biu])&gt;", re.IGNORECASE)
 # Neither goes over the beginning of another one: each character would be looked at 200 times.
@@ -61,7 +60,8 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
         TooLargeError: the file has more cues than the limit.
     """
     limits = limits or SubtitleFileLimits()
-    text = text.removeprefix("\ufeff")
+    # Each part of a joined file may begin with a mark; CR CR LF ends a line that was converted twice.
+    text = text.replace("\ufeff", "").replace("\r\r\n", "\n")
     if text.lstrip()[: len(SCRIPT_INFO)].lower() == SCRIPT_INFO:
         return read_ass_file(text, limits.cues, limits.lines * limits.line_characters)
     webvtt = text.startswith("WEBVTT")
@@ -85,28 +85,31 @@ def _blocks(
     lines: Sequence[str], limits: SubtitleFileLimits, *, webvtt: bool
 ) -> Iterator[tuple[int, int, str, Sequence[str]]]:
     """Yield times, settings and lines of text of each cue."""
-    longest = limits.timing_characters
-    heads = [(at, match) for at, line in enumerate(lines) if (match := _timing(line, longest)) is not None]
+    heads = [
+        (at, timing)
+        for at, line in enumerate(lines)
+        if "->" in line and (timing := _timing(line, limits.timing_characters, webvtt=webvtt)) is not None
+    ]
     for number, (at, match) in enumerate(heads):
+        if not match:
+            continue
         end = heads[number + 1][0] if number + 1 < len(heads) else len(lines)
         if webvtt:
             # §4.1: an empty line ends a cue; behind it are identifiers, comments and styles.
             end = next((line for line in range(at + 1, end) if not lines[line]), end)
         elif end < len(lines) and end > at + 1 and _NUMBER.fullmatch(lines[end - 1]):
             end -= 1  # the number of the next cue; an empty line doesn't end a text of SubRip
-        times = _milliseconds(match.groups()[:4]), _milliseconds(match.groups()[4:8])
+        times = milliseconds(match.groups()[:5]), milliseconds(match.groups()[5:10])
         text = [line for line in lines[at + 1 : min(end, at + 1 + limits.searched_lines)] if line.strip()]
-        yield *times, valid_settings((match[9] or "")[:200]), text
+        yield *times, valid_settings(match[11][:200]), text
 
 
-def _timing(line: str, characters: int) -> re.Match[str] | None:
-    return _TIMING.fullmatch(line) if "->" in line and len(line) <= characters else None
-
-
-def _milliseconds(groups: Sequence[str | None]) -> int:
-    hours, minutes, seconds = (int(group or 0) for group in groups[:3])
-    rest = int((groups[3] or "0").ljust(3, "0"))
-    return ((min(hours, MAX_HOURS) * 60 + minutes) * 60 + seconds) * 1000 + rest
+def _timing(line: str, characters: int, *, webvtt: bool) -> re.Match[str] | Literal[""] | None:
+    """Return the times of a cue's first line; empty if they can't be read, None of a line of text."""
+    match = _TIMING.match(line) if len(line) <= characters else None
+    # §6.1: a line with "-->" is the beginning of a cue; a text of SubRip may have an arrow.
+    is_broken = "-->" in line and (webvtt or _PART_OF_TIME.search(line) is not None)
+    return match or ("" if is_broken else None)
 
 
 def subrip_cue(text: str) -> tuple[str, str]:
@@ -122,7 +125,7 @@ def _is_on_top(text: str) -> bool:
 
 def _webvtt_text(text: str) -> str:
     """Convert the text of a SubRip cue to WebVTT: bold, italic and underline stay, fonts are dropped."""
-    text = _DROPPED_TAG.sub("", _OVERRIDE.sub("", text))
+    text = _DROPPED_TAG.sub("", _OVERRIDE.sub("", text.replace("\\N", "\n")))
     for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, escaped)
     # Existing entities stay entities.

@@ -49,6 +49,7 @@ class FoundStream:
         language: three letters of ISO 639-2.
         content: parser of its packets; or the reason why there is none.
         subtitles: its subtitles that are pictures; or None.
+        roles: DASH roles (ISO/IEC 23009-1 §5.8.5.5).
         failure: why the parser gave up; empty if it didn't.
     """
 
@@ -58,6 +59,7 @@ class FoundStream:
     content: MediaStream | str
     failure: str = ""
     subtitles: FoundSubtitles | None = None
+    roles: tuple[str, ...] = ()
 
     def samples(self, units: Units) -> StreamSamples | str:
         """Return its samples, or the reason why it has none."""
@@ -213,4 +215,5 @@ def _track(stream: FoundStream) -> Track:
         edits=(),
         tables={b"stsz": memoryview(_SEVERAL_SAMPLES)},
         self_contained=True,
+        roles=stream.roles,
     )

@@ -332,6 +332,7 @@ class _FileReader:
                 one.found,
                 one.failure or self._encryption(one),
                 None if one.subtitles is None else one.subtitles.found(units),
+                _roles(one.stream),
             )
             for one in self._streams.values()
         ]
@@ -366,6 +367,12 @@ def _is_alike(one: ElementaryStream, other: ElementaryStream) -> bool:
 def _language(stream: ElementaryStream) -> str:
     told = stream.described().get(_LANGUAGE, b"")[:3].decode("latin-1").lower()
     return told if len(told) == 3 and told.isascii() and told.isalpha() else "und"
+
+
+def _roles(stream: ElementaryStream) -> tuple[str, ...]:
+    """Return the DASH role of a stream of sound by its audio type (§2.6.19, Table 2-60)."""
+    role = {2: "caption", 3: "description"}.get(int.from_bytes(stream.described().get(_LANGUAGE, b"")[3:4]))
+    return () if role is None else (role,)
 
 
 def _handler(stream: ElementaryStream) -> bytes:

@@ -32,6 +32,7 @@ from packager.library.title_files import (
     IDLE_SHARE,
     RENDITION,
     SUBTITLE_FOLDERS,
+    composed,
     has_one_film,
     is_sidecar,
     sidecars_of,
@@ -465,7 +466,7 @@ class _FolderWalk:
                     names.append(entry.name)
                 elif is_sidecar(entry.name):
                     beside.append(entry.name)
-        return in_order(names), list(in_order(beside)), list(in_order(below))
+        return in_order(names), list(in_order(beside, composed)), list(in_order(below))
 
     def _note_unservable(self, entry: os.DirEntry[str]) -> None:
         """Note a folder, or a file that would be listed by another name, whose name no address can have."""

@@ -12,6 +12,7 @@ import os
 import re
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -96,8 +97,9 @@ def files_below(stem: str, names: Iterable[str], *, is_only: bool) -> Iterator[F
         names: of the files, relative to the film's folder.
         is_only: whether no other film is beside it, so that files with any name are its own.
     """
+    stem = composed(stem)
     for name in names:
-        folder, _, file = name.rpartition("/")
+        folder, _, file = composed(name).rpartition("/")
         if folder.rpartition("/")[2] == stem and "/" in folder:
             yield FileBelow(name, f".{file}")
         elif "/" not in folder and file.startswith(f"{stem}."):
@@ -142,9 +144,27 @@ def media_stems(name: str) -> list[str]:
 
 
 def beginning_with(names: Sequence[str], stem: str) -> Sequence[str]:
-    """Return those of some sorted names that begin with a stem and a dot."""
+    """Return those of some names, sorted by their composed forms, that begin with a stem and a dot."""
     # In ASCII the slash follows the dot.
-    return names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
+    stem = composed(stem)
+    begin = bisect.bisect_left(names, f"{stem}.", key=composed)
+    return names[begin : bisect.bisect_left(names, f"{stem}/", begin, key=composed)]
+
+
+def composed(name: str) -> str:
+    """Return the form of a name by which names are compared: macOS decomposes letters with accents."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def forms(name: str) -> Iterable[str]:
+    """Return the forms that a name may have on disk, each once."""
+    return dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+
+
+def longer_titles(films: Iterable[str], stem: str) -> tuple[str, ...]:
+    """Return how the files of films begin whose composed titles go on behind a stem."""
+    beginning = f"{composed(stem)}."
+    return tuple([f"{film}." for film in films if film.startswith(beginning)])
 
 
 class FolderTitles:
@@ -201,7 +221,7 @@ class FolderTitles:
         known = self._known(folder)
         names: list[str] = []
         for one in known.folders[:MAX_SUBTITLE_FOLDERS]:
-            for inner in (one, f"{one}/{stem}"):
+            for inner in (one, *[f"{one}/{form}" for form in forms(stem)]):
                 with contextlib.suppress(OSError, ValueError):
                     files = self._known(f"{folder}/{inner}".removeprefix("/")).subtitles
                     names += [f"{inner}/{file}" for file in files[: 2 * MAX_SIDECARS]]
@@ -212,11 +232,11 @@ class FolderTitles:
         known = self._known(folder)
         if len(known.films) == 1:
             return known.subtitles
-        others = [f"{film}." for film in known.films if film.startswith(f"{stem}.")]
+        others = longer_titles(known.films, stem)
         return [
             name
             for name in beginning_with(known.subtitles, stem)[: 2 * MAX_SIDECARS]
-            if not any(map(name.startswith, others))
+            if not composed(name).startswith(others)
         ]
 
     def _known(self, folder: str) -> _ListedFolderNames:
@@ -239,7 +259,7 @@ class FolderTitles:
         with os.scandir(self._root / folder) as entries:
             for _, entry in zip(range(self._names), entries, strict=False):
                 if title := film_title(entry.name):
-                    films.add(title)
+                    films.add(composed(title))
                 match = RENDITION.fullmatch(entry.name)
                 if match is not None:
                     titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
@@ -248,11 +268,12 @@ class FolderTitles:
                     subtitles.append(entry.name)
                 elif entry.name.lower() in SUBTITLE_FOLDERS and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
+        subtitles.sort(key=composed)
         now = self._clock()
         count += len(subtitles) + len(films) + len(folders)
         idle_until = now + IDLE_SHARE * (now - began)
         return _ListedFolderNames(
-            titles, sorted(subtitles), frozenset(films), sorted(folders), count, changed, idle_until
+            titles, subtitles, frozenset(films), sorted(folders), count, changed, idle_until
         )
 
 
@@ -263,7 +284,7 @@ class _ListedFolderNames:
     Attributes:
         titles: heights and names of renditions, by title.
         subtitles: names of subtitle files, in order, those too that can't be read.
-        films: the titles of its films.
+        films: the titles of its films, composed.
         folders: names of the folders of subtitles.
         changed: the folder's modification time, as of `time_of_change`.
         idle_until: when it may be read again, by the clock.

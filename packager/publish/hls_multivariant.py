@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from media.hls.multivariant import IFrameVariant, Media, MultivariantPlaylist, Variant
-from media.mp4.languages import LANGUAGE_NAMES
+from media.mp4.languages import language_name
 from packager.window.model import Timeline
 from packager.window.rendition import Rendition, RenditionFacts, variant_renditions
 from packager.window.segment_totals import SegmentTotals
@@ -132,7 +132,7 @@ def _captions(rendition: RenditionFacts, language: str, suffix: str) -> Media:
     return Media(
         type="SUBTITLES",
         group_id=CAPTIONS_GROUP,
-        name=LANGUAGE_NAMES.get(language.lower(), language),
+        name=language_name(language),
         uri=f"{rendition.name}/media.m3u8{suffix}",
         language=language,
         # Shown to those who asked their player for captions, and to who chooses them.

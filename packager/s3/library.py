@@ -23,7 +23,7 @@ from packager.library.file_listing import (
     in_order,
 )
 from packager.library.local_storage import NOTHING_WITHHELD
-from packager.library.title_files import has_one_film, is_sidecar, sidecars_of, subtitle_folder_of
+from packager.library.title_files import composed, has_one_film, is_sidecar, sidecars_of, subtitle_folder_of
 from packager.s3.block_cache import BlockCache
 from packager.s3.client import ListedObject, S3Client
 from packager.s3.counters import S3Counters
@@ -252,7 +252,7 @@ class _FolderSidecars:
     ) -> None:
         inside = f"{folder}/" if folder else ""
         self._by_name = {one.key.removeprefix(inside): one for one in (*beside, *below)}
-        self._beside = sorted(name for name in self._by_name if "/" not in name)
+        self._beside = sorted((name for name in self._by_name if "/" not in name), key=composed)
         self._below = sorted(name for name in self._by_name if "/" in name)
         self._is_only = is_only
 

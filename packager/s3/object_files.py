@@ -17,9 +17,12 @@ from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import FileBelow, FileChangedError, Identity
 from packager.library.title_files import (
     RENDITION,
+    composed,
     files_below,
     film_title,
+    forms,
     is_subtitle_file,
+    longer_titles,
     subtitle_folder_of,
 )
 from packager.s3.client import ObjectVersion, S3Client, UnavailableError
@@ -253,7 +256,7 @@ class _FolderFiles:
     """The films of a folder and the files of subtitles in it, in order.
 
     Attributes:
-        films: the titles of its films, where the whole folder was listed.
+        films: the titles of its films, composed, where the whole folder was listed.
         beside: the files of subtitles beside them.
         below: the files of subtitles in folders of their own.
     """
@@ -271,7 +274,7 @@ class _FolderFiles:
     def of(cls, names: Sequence[str], *, is_whole: bool) -> _FolderFiles:
         """Sort the names in a folder; ``is_whole``: there are no others."""
         subtitles = [name for name in names if is_subtitle_file(name)]
-        films = {film_title(name) for name in names if "/" not in name} - {""} if is_whole else ()
+        films = {composed(film_title(name)) for name in names if "/" not in name} - {""} if is_whole else ()
         return cls(
             frozenset(films),
             tuple(sorted(name for name in subtitles if "/" not in name)),
@@ -321,12 +324,12 @@ class S3FolderNames:
         known = self._known(folder)
         if known.has_one_film:
             return list(known.beside)
-        others = [f"{film}." for film in known.films if film.startswith(f"{stem}.")]
+        others = longer_titles(known.films, stem)
         return [
             name
             for name in self._beginning_with(folder, stem)
             if name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_SUBTITLE_ENDINGS))
-            and not any(map(name.startswith, others))
+            and not composed(name).startswith(others)
         ]
 
     def _known(self, folder: str) -> _FolderFiles:
@@ -371,6 +374,9 @@ class S3FolderNames:
         return self._stems.get((folder, stem), lambda: self._asked(folder, stem))
 
     def _asked(self, folder: str, stem: str) -> list[str]:
+        return sorted(itertools.chain(*[self._listed(folder, form) for form in forms(stem)]), key=composed)
+
+    def _listed(self, folder: str, stem: str) -> list[str]:
         inside = f"{folder}/" if folder else ""
         beginning = f"{inside}{stem}."
         names: list[str] = []
@@ -379,8 +385,8 @@ class S3FolderNames:
             for one in page:
                 looked_at += 1
                 if not one.key.startswith(beginning) or looked_at > self._most:
-                    return sorted(names)
+                    return names
                 name = one.key.removeprefix(inside)
                 if "/" not in name:
                     names.append(name)
-        return sorted(names)
+        return names

@@ -29,6 +29,7 @@ from packager.vod.movie.versioned_addresses import VERSION_PREFIX
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
 from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth
 from packager.vod.segments.clip import Clip, ClipError, clipped, read_clip
+from packager.vod.sounds import main_sounds
 from packager.vod.text.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
 from packager.vod.text.text_segment_list import TextSegments
 from packager.vod.text.text_tracks import TextTrack
@@ -372,7 +373,8 @@ def _purpose(track: TextTrack) -> tuple[str | None, bool, bool]:
 
 def _main_tracks(index: FileIndex) -> FileIndex:
     """Keep the picture and the first sound track; encoded ones where browsers lack the film's own codecs."""
-    chosen = [_played(tracks) for tracks in (index.pictures, index.all_sounds) if tracks]
+    offered = index.pictures, main_sounds(index.all_sounds)
+    chosen = [_played(tracks) for tracks in offered if tracks]
     return replace(
         index,
         tracks=tuple(one for one in chosen if not one.is_encoded),

@@ -21,14 +21,17 @@ from packager.vod.playlists import (
     SINGLE_FILE_NAME,
     Files,
     OfferedFile,
+    caption_services,
     choose_sounds,
     choose_texts,
-    title_of,
 )
 from packager.vod.segments.bandwidth import peak_bandwidth
 from packager.vod.segments.independent_segments import SAP_CLOSED
+from packager.vod.sounds import dash_accessibility, dash_roles, sound_names
 from packager.vod.text.cues import TIMESCALE
-from packager.vod.text.text_playlists import TEXT_FOLDER, text_title
+from packager.vod.text.text_playlists import TEXT_FOLDER, text_names
+
+CEA_608, CEA_708 = "urn:scte:dash:cc:cea-608:2015", "urn:scte:dash:cc:cea-708:2015"
 
 
 def manifest(files: Files) -> StaticManifest:
@@ -44,24 +47,33 @@ def manifest(files: Files) -> StaticManifest:
     base, sounds = choose_sounds(files)
     sets: list[AdaptationSet] = []
     trick_mode: list[AdaptationSet] = []
+    captions = dash_captions(caption_services(files))
     kinds: dict[tuple[bool, Colour, bytes], list[int]] = {}
     for number, (_, video) in enumerate(videos):
         kinds.setdefault(_kind(video), []).append(number)
     for (_, colour, _), numbers in sorted(kinds.items(), key=lambda one: one[0][0]):
         shown = [_representation(videos[number][0].prefix, videos[number][1], number) for number in numbers]
         sap = _common([_access(*videos[number]) for number in numbers])
-        sets.append(AdaptationSet("video", shown, start_with_sap=sap, colour=colour, id=len(sets)))
+        video_set = AdaptationSet("video", shown, start_with_sap=sap, colour=colour, id=len(sets))
+        sets.append(replace(video_set, accessibility=captions))
         shown_files = [videos[number][0] for number in numbers]
         is_encoded = videos[numbers[0]][1].is_encoded
         trick_mode += (_encoded_trick_mode if is_encoded else _trick_mode)(sets[-1], shown_files)
-    for sound in sounds:
+    for sound, label in zip(sounds, sound_names(sounds), strict=True):
         offered = [_representation(base, sound, 0)]
         sap = SAP_CLOSED
         if not sound.is_encoded:
             sap = _common([file.starts.sound for file in files if file.prefix == base])
-        main, label = sound is sounds[0], title_of(sound)
         sets.append(
-            AdaptationSet("audio", offered, sound.language, main=main, start_with_sap=sap, label=label)
+            AdaptationSet(
+                "audio",
+                offered,
+                sound.language,
+                start_with_sap=sap,
+                label=label,
+                roles=dash_roles(sound, main=sound is sounds[0]),
+                accessibility=dash_accessibility(sound),
+            )
         )
     sets += _text_sets(files)
     tiles = [file.storyboard.adaptation_set() for file in files if file.storyboard is not None]
@@ -75,6 +87,17 @@ def manifest(files: Files) -> StaticManifest:
         # Behind the others: players that don't know trick mode take the first video that they find.
         periods=[Period("0", Fraction(0), None, [*sets, *trick_mode, *tiles])],
     )
+
+
+def dash_captions(services: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the schemes and values of captions in the picture (ANSI/SCTE 214-1 §7.2).
+
+    Nothing says their languages.
+    """
+    channels = [f"{name}=und" for name in services if name.startswith("CC")]
+    numbers = [name.removeprefix("SERVICE") for name in services if name.startswith("SERVICE")]
+    found = (CEA_608, ";".join(channels)), (CEA_708, ";".join(f"{one}=lang:und" for one in numbers))
+    return [(scheme, value) for scheme, value in found if value]
 
 
 def _kind(video: OfferedTrack) -> tuple[bool, Colour, bytes]:
@@ -141,13 +164,13 @@ def _text_sets(files: Files) -> list[AdaptationSet]:
     media = f"{text.mp4_name}{SEGMENT_SUFFIX}"
     segments = SegmentTemplate(TIMESCALE, text.times.tolist(), INIT_NAME, media, text.first, text.offset)
     sets = []
-    for number, track in enumerate(file.text_tracks):
+    names = text_names(file.text_tracks)
+    for number, (track, label) in enumerate(zip(file.text_tracks, names, strict=True)):
         address = f"{file.prefix}{TEXT_FOLDER}/{track.name}/{track.version.folder}"
         rate = track.cues.bandwidth(text.whole)
         offered = Representation(f"text-{number}", address, rate, wvtt.CODECS, segments)
         role = "forced-subtitle" if track.forced else "caption" if track.sdh else "subtitle"
         roles = (role, "main") if track.default else (role,)
-        label = text_title(track)
         sets.append(AdaptationSet("text", [offered], track.language, label=label, roles=roles))
     return sets
 

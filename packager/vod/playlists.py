@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise, zip_longest
 from urllib.parse import quote
 
 from media.errors import UnsupportedError
+from media.hls.attribute_values import quoted
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment
 from media.hls.multivariant import (
     IFrameVariant,
@@ -19,7 +20,6 @@ from media.hls.multivariant import (
     Variant,
 )
 from media.mp4.fragments.sidx import sidx_bytes
-from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.index.chapters import DATA_ID
 from packager.vod.index.file_index import ONLY_I_FRAMES, FileIndex, OfferedTrack
 from packager.vod.index.lengthened_tracks import HELD_DIFFERENCE, end_of, lengthened, plain_picture
@@ -27,6 +27,7 @@ from packager.vod.pictures.i_frame_file import IFrames, i_frame_variant
 from packager.vod.pictures.storyboard import Storyboard
 from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth, target_duration
 from packager.vod.segments.independent_segments import UNKNOWN, SegmentStarts
+from packager.vod.sounds import sound_groups, sound_media
 from packager.vod.text.text_playlists import TEXT_GROUP, text_media
 from packager.vod.text.text_tracks import TextTrack
 
@@ -34,6 +35,8 @@ INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
 SINGLE_FILE_NAME = "media.mp4"
 """Of a track's file that has all its segments."""
+
+CAPTIONS_GROUP = "captions"
 
 CHAPTERS_NAME = "chapters.json"
 
@@ -124,28 +127,33 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
         A playlist whose addresses lead to the files' own playlists.
     """
     base, sounds = choose_sounds(files)
-    groups = _groups(sounds)
+    groups = sound_groups(sounds)
     # Copied pictures come first: players that can play them begin with one.
     videos = sorted(
         ((file.prefix, picture) for file in files for picture in file.index.pictures),
         key=lambda one: one[1].is_encoded,
     )
-    # §4.4.6.2: NONE is said of all variants or of none.
-    captions = any(file.starts.captions for file in files)
+    captions = caption_services(files)
     texts = choose_texts(files)
     media: list[Media] = []
     variants: list[Variant] = []
     for number, group in enumerate(groups):
         group_id = "audio" if number == 0 else f"audio-{number + 1}"
         listed = bool(videos) or len(group) > 1
-        media += _media(group, base, group_id) if listed else []
+        uris = [_playlist_uri(base, track) for track in group]
+        media += sound_media(group, uris, group_id) if listed else []
         if not videos:
             variants.append(_sound_variant(group, base, group_id if listed else None))
         for prefix, video in videos:
             variants.append(_video_variant(video, prefix, group, group_id))
     if not groups:
         variants = [_video_variant(video, prefix, (), None) for prefix, video in videos]
-    variants = [replace(variant, no_closed_captions=not captions) for variant in variants]
+    if captions:
+        variants = [replace(variant, closed_captions=quoted(CAPTIONS_GROUP)) for variant in variants]
+        media += [_caption_media(name, is_first=name == captions[0]) for name in captions]
+    elif not any(file.starts.captions for file in files):
+        # §4.4.6.2: NONE is said of all variants or of none.
+        variants = [replace(variant, closed_captions="NONE") for variant in variants]
     if texts is not None and texts.text_tracks:
         variants = _with_texts(variants, texts)
         media += text_media(texts.prefix, texts.text_tracks, texts.index.text.query)
@@ -260,6 +268,17 @@ def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
 
 
+def caption_services(files: Files) -> tuple[str, ...]:
+    """Return the captions that any of the files has in its picture, such as ``CC1`` and ``SERVICE1``."""
+    found = {name for file in files for name in file.starts.services}
+    return tuple(sorted(found, key=lambda name: (len(name), name)))
+
+
+def _caption_media(name: str, *, is_first: bool) -> Media:
+    """Offer captions in the picture (§4.4.6.1); nothing says their language."""
+    return Media("CLOSED-CAPTIONS", CAPTIONS_GROUP, name=name, autoselect=is_first, instream_id=name)
+
+
 def choose_texts(files: Files) -> OfferedFile | None:
     """Choose the file whose text goes with every rendition: the one that has most tracks."""
     return max(files, key=lambda file: len(file.text_tracks), default=None)
@@ -269,58 +288,6 @@ def _with_texts(variants: Sequence[Variant], file: OfferedFile) -> list[Variant]
     """Offer the text tracks with all variants."""
     rate = max(track.cues.bandwidth(file.index.text.whole) for track in file.text_tracks)
     return [replace(one, bandwidth=one.bandwidth + rate, subtitles=TEXT_GROUP) for one in variants]
-
-
-def _groups(sounds: Sequence[OfferedTrack]) -> list[list[OfferedTrack]]:
-    """Join sound tracks to groups of one codec, so that a player can ignore groups that it can't play.
-
-    Each group has all languages, as a player of one group has no other. A group that lacks some isn't
-    offered; if all lack some, all tracks are in one group.
-    """
-    groups: dict[str, list[OfferedTrack]] = {}
-    for track in sounds:
-        groups.setdefault(track.entry.codec, []).append(track)
-    languages = {track.language for track in sounds}
-    whole = [group for group in groups.values() if {track.language for track in group} == languages]
-    return whole or ([list(sounds)] if sounds else [])
-
-
-def _media(group: Sequence[OfferedTrack], base: str, group_id: str) -> list[Media]:
-    """List a group's tracks: names differ, and one of each language is chosen by itself (§4.4.6.1.1)."""
-    listed: list[Media] = []
-    for track in group:
-        name, language = title_of(track) or track.name, track.language
-        if any(one.name == name for one in listed):
-            name = f"{name} ({track.name})"
-        listed.append(
-            Media(
-                "AUDIO",
-                group_id,
-                name=name,
-                uri=_playlist_uri(base, track),
-                language=language,
-                default=not listed,
-                autoselect=language is not None and all(one.language != language for one in listed),
-                channels=_channels(track),
-            )
-        )
-    return listed
-
-
-def title_of(track: OfferedTrack) -> str | None:
-    """Return the display name of a track: its own name, or its language's."""
-    if track.title:
-        return track.title.replace('"', "'")
-    if track.language is None:
-        return None
-    return LANGUAGE_NAMES.get(track.language.partition("-")[0].lower(), track.language)
-
-
-def _channels(track: OfferedTrack) -> str | None:
-    """Return the number of channels, or of objects (§4.4.6.1, CHANNELS); None if unknown."""
-    if track.entry.joc_complexity:
-        return f"{track.entry.joc_complexity}/JOC"
-    return str(track.entry.channels) if track.entry.channels else None
 
 
 def _video_variant(

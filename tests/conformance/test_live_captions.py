@@ -176,7 +176,7 @@ def test_the_multivariant_playlist_offers_the_languages(fed: HandFed) -> None:
     offered = [media for media in playlist.media if media.type == "SUBTITLES"]
     assert [(one.group_id, one.language, one.name, one.uri) for one in offered] == [
         ("captions", "en", "English", "captions-en/media.m3u8"),
-        ("captions", "pt-BR", "pt-BR", "captions-pt-BR/media.m3u8"),
+        ("captions", "pt-BR", "Português (Brasil)", "captions-pt-BR/media.m3u8"),
     ]
     assert {(one.default, one.autoselect) for one in offered} == {("NO", "YES")}
     assert [variant.stream_info.subtitles for variant in playlist.playlists] == ["captions"]

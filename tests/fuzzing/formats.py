@@ -14,12 +14,14 @@ from media.mp3.icy import Deinterleaver
 from media.mp3.reader import MpegAudioReader
 from media.mp3.stream_reader import AudioStreamReader
 from media.mp4.boxes import box
+from media.mp4.codecs.closed_captions import services_of
 from media.mp4.fragments.cmaf_ingest import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
 from media.mp4.fragments.fragments import FragmentReader, write_fragment
 from media.mp4.fragments.live_segment_check import check_live_segment
 from media.mp4.fragments.moof import Sample
 from media.mp4.movie.movie import MovieLimits
 from media.rtsp.messages import RtspReader
+from media.subtitles.character_encodings import decode
 from media.subtitles.subtitle_file import read_subtitle_file
 from media.subtitles.webvtt import CueReader
 from media.xmltv.reader import XmltvReader
@@ -358,7 +360,13 @@ TARGETS: dict[str, Target] = {
     "webvtt": Target(seeds=lambda: [lines(WEBVTT)], read=of_events(CueReader, "cues")),
     "subtitles": Target(
         seeds=lambda: [lines(WEBVTT), lines(SUBRIP.replace("\n", "\r\n"))],
-        read=of_whole(lambda data: read_subtitle_file(data.decode("utf-8", "replace"))),
+        read=of_whole(lambda data: read_subtitle_file(decode(data))),
+    ),
+    "captions": Target(
+        seeds=lambda: [
+            [b"\6\4\x14", b"\xb5\0\x31GA94\3", b"\x42\xff", b"\xfc\x94\x20", b"\xff\x02\x22", b"\xff\x80"]
+        ],
+        read=of_whole(services_of),
     ),
     "rtsp": Target(seeds=lambda: [portions(RTSP_STREAM, 24)], read=read_rtsp),
     "websocket": Target(

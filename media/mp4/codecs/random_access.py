@@ -14,6 +14,7 @@ from typing import NamedTuple
 from media.errors import MalformedError
 from media.mp4.boxes import header
 from media.mp4.codecs.av1 import begins_with_key_frame
+from media.mp4.codecs.closed_captions import CAPTIONS, services_of
 from media.mp4.codecs.sample_entry import SampleEntry
 
 HEAD_BYTES = 256
@@ -24,9 +25,6 @@ MORE_BYTES = 64
 
 MAX_UNITS = 32
 """Most NAL units of a sample that are parsed before its first picture."""
-
-_CAPTIONS = b"\xb5\x00\x31GA94"
-"""First bytes of user data with captions (ANSI/SCTE 128-1 §8.1): country, provider, identifier."""
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a sample; fewer bytes only where it ends."""
@@ -51,12 +49,14 @@ class SampleStart(NamedTuple):
     Attributes:
         access: random access at the first picture.
         parameter_sets: whether the sample has parameter sets of its own.
-        captions: whether the sample has closed captions (CEA-608 or CEA-708) in user data.
+        captions: whether the sample has room for closed captions (CEA-608 or CEA-708) in user data.
+        services: the captions that are in it, such as ``CC1`` and ``SERVICE1``.
     """
 
     access: Access
     parameter_sets: bool = False
     captions: bool = False
+    services: frozenset[str] = frozenset()
 
 
 UNKNOWN = SampleStart(Access.NONE)
@@ -119,6 +119,7 @@ def _nal(name: bytes, length_size: int, size: int, read: Read) -> SampleStart:
     slices, parameter_set_types, user_data = _SLICES[name], _PARAMETER_SETS[name], _USER_DATA[name]
     shift, mask = (0, 31) if name == b"avcC" else (1, 63)
     parameter_sets = captions = False
+    services: frozenset[str] = frozenset()
     start, head = 0, read(0, min(size, HEAD_BYTES))
     at = 0
     # All in one loop: the first playlist of a two-hour film waits for a thousand of these calls.
@@ -136,13 +137,13 @@ def _nal(name: bytes, length_size: int, size: int, read: Read) -> SampleStart:
             break
         kind = head[data] >> shift & mask
         if kind in slices:
-            return SampleStart(_ACCESS[name].get(kind, Access.NONE), parameter_sets, captions)
+            return SampleStart(_ACCESS[name].get(kind, Access.NONE), parameter_sets, captions, services)
         if kind in parameter_set_types:
             parameter_sets = True
-        elif kind == user_data:
-            captions = captions or _CAPTIONS in head[data : data + length]
+        elif kind == user_data and CAPTIONS in head[data : data + length]:
+            captions, services = True, services | services_of(head[data : data + length])
         at = data + length
-    return SampleStart(Access.NONE, parameter_sets, captions)
+    return SampleStart(Access.NONE, parameter_sets, captions, services)
 
 
 _SLICES = {b"avcC": range(1, 6), b"hvcC": range(32)}

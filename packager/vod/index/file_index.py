@@ -81,8 +81,9 @@ class OfferedTrack:
         is_bounded: whether the sizes are bounds of segments that may not exist yet.
         unit: ticks of which the bounds of a clip's segments are multiples.
         most_frames: pictures that are kept of each second at most; 0: all.
-        place_in_file: whether the file's track isn't presented by itself, and its ID: what comes first is the
-            film's default.
+        place_in_file: the place of the file's track among those of its kind, and its ID: what comes first is
+            the film's default.
+        roles: DASH roles of the file's track (ISO/IEC 23009-1 §5.8.5.5).
         version: its file's, which the addresses of its media have in them.
     """
 
@@ -109,7 +110,8 @@ class OfferedTrack:
     is_bounded: bool = False
     unit: int = 1
     most_frames: int = 0
-    place_in_file: tuple[bool, int] = (False, 0)
+    place_in_file: tuple[int, int] = (0, 0)
+    roles: tuple[str, ...] = ()
     version: MediaVersion = UNVERSIONED
 
     def stretch(self, number: int) -> tuple[int, int]:

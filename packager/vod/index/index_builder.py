@@ -45,6 +45,7 @@ from packager.vod.movie.edit_list import (
 )
 from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
 from packager.vod.movie.paused_tracks import with_pauses
+from packager.vod.movie.track_roles import place_of, roles_of
 from packager.vod.text.cues import TEXT_LIMITS, TextLimits
 from packager.vod.text.text_tracks import (
     PictureSubtitles,
@@ -288,7 +289,7 @@ def _choose(
     malformed: list[MalformedError] = []
     samples, runs = limits.samples, limits.runs
     # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
-    for track in sorted(tracks, key=lambda track: not track.enabled):
+    for track in sorted(tracks, key=place_of):
         alike = sum(track.handler == one.track.handler for one in chosen)
         if alike >= {b"vide": 1, b"soun": limits.sound_tracks}.get(track.handler, 0):
             continue
@@ -758,5 +759,6 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         sizes=sizes + counts * SAMPLE_BYTES + FRAGMENT_BYTES,
         times=times,
         init=init,
-        place_in_file=(not track.enabled, track.track_id),
+        place_in_file=(place_of(track), track.track_id),
+        roles=roles_of(track),
     )

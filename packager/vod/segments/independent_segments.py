@@ -19,6 +19,12 @@ READS_PER_SEGMENT = 4
 SEGMENTS_LOOKED_AT = 8
 """How many segments are examined of each film in a list of many."""
 
+FEW_SEGMENTS = 16
+"""Segments of a film of which captions are looked for in the last samples, too: they may begin within one."""
+
+CAPTION_SAMPLES = 1500
+"""In how many samples of a film with captions each of them is looked for; one begins each few seconds."""
+
 LEADING_SAMPLES = 16
 """In how many samples behind a picture those are looked for that are shown before it."""
 
@@ -37,12 +43,14 @@ class SegmentStarts:
         video: of the video track; of a file without one as of sound.
         captions: whether captions were seen in the picture's own data, or might be there.
         lone_pictures: whether the picture that each segment begins with can be decoded by itself.
+        services: the captions that were seen, ``CC1`` to ``CC4`` and ``SERVICE1`` to ``SERVICE63``.
     """
 
     video: int = 0
     sound: int = 0
     captions: bool = True
     lone_pictures: bool = False
+    services: frozenset[str] = frozenset()
 
     @property
     def independent(self) -> bool:
@@ -63,7 +71,8 @@ def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
     if index.video is None:
         return SegmentStarts(sound, sound, captions=False)
     worst, captions = _video_starts(index.video, read)
-    return SegmentStarts(_sap(index.video, worst), sound, captions, worst is not Access.NONE)
+    services = _caption_services(index.video, read) if captions else frozenset[str]()
+    return SegmentStarts(_sap(index.video, worst), sound, captions, worst is not Access.NONE, services)
 
 
 def is_drawable(track: OfferedTrack, read: Read) -> bool:
@@ -87,7 +96,7 @@ def is_drawable(track: OfferedTrack, read: Read) -> bool:
 
 def _begin_in_sync(track: OfferedTrack) -> bool:
     """Return whether all segments begin with sync samples: sound mostly has no others, xHE-AAC has."""
-    for wanted in _by_stretches(track):
+    for wanted in _by_stretches(track, np.unique(track.cuts[:-1])):
         sync = track.samples.sync_samples(int(wanted[0]), int(wanted[-1]) + 1)
         found = sync.searchsorted(wanted)
         if len(sync) <= found[-1] or np.any(sync[found] != wanted):
@@ -116,32 +125,48 @@ def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
         left -= 1
         return read(begin + position, length) if left >= 0 else b""
 
-    for offset, size in _places(track):
+    for offset, size in _places(track, np.unique(track.cuts[:-1])):
         begin = offset
         found = look(size, read_sample)
         if found.access is not worst:
             worst = min(worst, found.access)
         captions = captions or found.captions
+    if not captions and len(track.cuts) <= FEW_SEGMENTS:
+        for offset, size in _places(track, np.unique(track.cuts[1:]) - 1):
+            begin = offset
+            captions = captions or look(size, read_sample).captions
     return worst, captions
 
 
-def _places(track: OfferedTrack) -> list[tuple[int, int]]:
-    """Return offset and size of each segment's first sample."""
+def _caption_services(track: OfferedTrack, read: Read) -> frozenset[str]:
+    """Return the captions that are in samples all over a track."""
+    look, services = sample_starts(track.entry), frozenset[str]()
+    numbers = np.linspace(0, len(track.samples) - 1, min(len(track.samples), CAPTION_SAMPLES))
+    for offset, size in _places(track, np.unique(numbers.astype(np.int64))):
+
+        def read_sample(position: int, length: int, offset: int = offset) -> bytes:
+            return read(offset + position, length)
+
+        services |= look(size, read_sample).services
+    return services
+
+
+def _places(track: OfferedTrack, numbers: Int64) -> list[tuple[int, int]]:
+    """Return offset and size of samples."""
     places: list[tuple[int, int]] = []
-    for wanted in _by_stretches(track):
+    for wanted in _by_stretches(track, numbers):
         first = int(wanted[0])
         offsets, sizes = track.samples.places(first, int(wanted[-1]) + 1)
         places += zip(offsets[wanted - first].tolist(), sizes[wanted - first].tolist(), strict=True)
     return places
 
 
-def _by_stretches(track: OfferedTrack) -> Iterator[Int64]:
-    """Return the numbers of the segments' first samples, those of one stretch together."""
-    cuts = np.unique(track.cuts[:-1])
+def _by_stretches(track: OfferedTrack, numbers: Int64) -> Iterator[Int64]:
+    """Return the sorted numbers of samples, those of one stretch together."""
     for start, stop in stretches(0, len(track.samples)):
-        low, high = cuts.searchsorted((start, stop))
+        low, high = numbers.searchsorted((start, stop))
         if low < high:
-            yield cuts[low:high]
+            yield numbers[low:high]
 
 
 def _has_leading(track: OfferedTrack) -> bool:

@@ -6,23 +6,24 @@ They are foreign data: what can't be read is left out, with a line that says why
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-import charset_normalizer
 import structlog
 
-from media.errors import MalformedError, MediaError
+from media.errors import MediaError
 from media.mp4.languages import known_language, named_language
 from media.mp4.movie.box_arrays import Int64
+from media.subtitles.character_encodings import decode
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.blocking_calls import awaited, may_be_repeated
 from packager.library.file_endings import SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FolderNames, LibraryFile, Storage
-from packager.library.title_files import media_stems
+from packager.library.title_files import composed, media_stems
 from packager.reader_guard import ReaderGuard
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.threads import ThreadLimits, Threads
@@ -36,34 +37,12 @@ REFUSAL_BYTES = 1024
 
 _FORCED = ("forced", "foreign")
 _SDH = ("sdh", "cc", "hi")
-
+_PURPOSES = (*_FORCED, *_SDH, "default")
 
 _BETWEEN_WORDS = re.compile(r"[ _()\[\]+-]")
+_BEFORE_PURPOSE = re.compile(rf"[ _-](?=(?:{'|'.join(_PURPOSES)})(?![^ _()\[\]+-]))", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,3}")
 """Number of a track or a file, by which rippers tell several of one language apart."""
-
-_ENCODINGS = (
-    ("ja", "cp932 euc_jp iso2022_jp"),
-    ("zh yue cmn", "gb18030 big5 big5hkscs"),
-    ("ko", "cp949 johab"),
-    ("ru uk bg be sr mk kk", "cp1251 koi8_r koi8_u cp866 iso8859_5"),
-    ("pl cs sk hu sl hr bs ro sq", "cp1250 iso8859_2 cp1251"),
-    ("el", "cp1253 iso8859_7"),
-    ("he yi", "cp1255 iso8859_8"),
-    ("ar fa ur", "cp1256 iso8859_6"),
-    ("tr az", "cp1254"),
-    ("et lv lt", "cp1257 iso8859_13"),
-    ("vi", "cp1258"),
-    ("th", "cp874"),
-    ("de en fr es it pt nl da sv no nb nn fi is ca eu ga gl", "cp1252"),
-)
-"""Encodings that were in use for languages before UTF-8."""
-
-_FEW = 10
-"""Text of which less than one byte in so many isn't ASCII is written in Latin letters."""
-
-GUESS_BYTES = 32 << 10
-"""Bytes of a file from which its character set is guessed."""
 
 MAX_FACTS = 1 << 16
 """Most entries that are remembered of what films' playlists say of files."""
@@ -135,80 +114,54 @@ class Sidecar:
 
 def parse_sidecar_name(name: str, stem: str) -> SidecarName | None:
     """Read the words between a film's name and the ending; None where one is neither language nor purpose."""
-    language: str | None = None
-    flags: set[str] = set()
-    for word in _words(name[len(stem) :].split(".")[1:-1]):
-        lowered, tag = word.lower(), known_language(word) or named_language(word)
-        # Of a file without a language, "hi" is Hindi; behind one it is "hearing impaired".
-        if lowered in (*_FORCED, "default", *_SDH) and (lowered != "hi" or language is not None):
-            flags.add(lowered)
-        elif tag is not None and language is None:
-            language = tag
-        elif not _NUMBER.fullmatch(word):
-            return None
+    parsed = _parsed(name, stem)
+    return None if isinstance(parsed, str) else parsed
+
+
+def _parsed(name: str, stem: str) -> SidecarName | str:
+    """Read the words between a film's name and the ending, or return why they aren't of a subtitle file."""
+    words = list(_words(composed(name)[len(composed(stem)) :].split(".")[1:-1]))
+    tags = {word: tag for word in words if (tag := known_language(word) or named_language(word)) is not None}
+    # Of a file without another language, "hi" is Hindi; else it is "hearing impaired".
+    languages = [word for word in tags if word.lower() != "hi"] or list(tags)
+    flags = {word.lower() for word in words if word not in languages}
+    if any(one not in _PURPOSES and not _NUMBER.fullmatch(one) for one in flags):
+        return "its name has a word that is neither a language nor a purpose"
+    if len(languages) > 1:
+        return f"its name has several languages: {', '.join(languages)}"
     return SidecarName(
-        name, language, "default" in flags, not flags.isdisjoint(_FORCED), not flags.isdisjoint(_SDH)
+        name,
+        tags[languages[0]] if languages else None,
+        "default" in flags,
+        not flags.isdisjoint(_FORCED),
+        not flags.isdisjoint(_SDH),
     )
 
 
-def _reason(name: str, stems: Sequence[str] = ()) -> str:
+def _reason(name: str, stems: Sequence[str], most: int) -> str:
     """Return why a file of subtitles isn't used.
 
     Args:
-        stems: with which its name has to begin; none where it is the film's wherever it lies.
+        stems: with which its name has to begin.
+        most: files of one film that are used.
     """
     if not name.lower().endswith(SUBTITLE_ENDINGS):
         return "it isn't one of the formats that are read: SRT, VTT, ASS and SSA"
-    if stems and not any(name.startswith(f"{stem}.") for stem in stems):
-        stem = next(filter(name.startswith, stems), "")
-        if not stem:
-            return "its name doesn't begin with the film's"
-        return f"no dot is behind the film's name, as in {stem}.{name[len(stem) :].lstrip(' _-')}"
-    return "its name has a word that is neither a language nor a purpose"
+    stem = next(filter(composed(name).startswith, map(composed, stems)), None)
+    if stem is None:
+        return "its name doesn't begin with the film's"
+    rest = composed(name)[len(stem) :]
+    if not rest.startswith("."):
+        return f"no dot is behind the film's name, as in {stem}.{rest.lstrip(' _-')}"
+    parsed = _parsed(name, stem)
+    return parsed if isinstance(parsed, str) else f"the film has more than {most} subtitle files"
 
 
 def _words(parts: Sequence[str]) -> Iterator[str]:
     """Yield the words of a name's parts: ``2_English`` has two, ``pt_BR`` is one language."""
-    for part in parts:
-        is_language = known_language(part) is not None
+    for part in itertools.chain.from_iterable(_BEFORE_PURPOSE.sub(" ", part).split(" ") for part in parts):
+        is_language = known_language(part) is not None or named_language(part) is not None
         yield from (part,) if is_language else filter(None, _BETWEEN_WORDS.split(part))
-
-
-def decode(data: bytes, language: str | None, guess_bytes: int) -> str:
-    """Decode a file whose encoding nobody has said, and whose language perhaps its name says.
-
-    Raises:
-        MalformedError: it isn't text.
-    """
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return data.decode(encoding, "replace")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        sample = data[:guess_bytes]
-        guess = charset_normalizer.from_bytes(sample, cp_isolation=_candidates(sample, language)).best()
-        if guess is None:  # the name says another language than the text is in
-            guess = charset_normalizer.from_bytes(sample).best()
-        if guess is None:
-            raise MalformedError("its character encoding can't be recognized") from None
-        return data.decode(guess.encoding, "replace")
-    if "\0" in text[:guess_bytes]:
-        raise MalformedError("it isn't text")
-    return text
-
-
-def _candidates(sample: bytes, language: str | None) -> list[str] | None:
-    """Return the candidates for a guessed encoding; None for all encodings.
-
-    A guess among all encodings mistakes a few letters with accents for Chinese; a known language, or a text
-    of mostly ASCII, is better evidence.
-    """
-    for languages, encodings in _ENCODINGS:
-        if language is not None and language.partition("-")[0] in languages.split():
-            return encodings.split()
-    few = sum(byte >= 0x80 for byte in sample) * _FEW < len(sample)
-    return ["cp1252", "cp1250", "cp1254"] if few else None
 
 
 class Sidecars:
@@ -299,9 +252,9 @@ class Sidecars:
             stems = media_stems(name)
             for stem in stems:
                 for one in self._folders.unused(folder, stem):
-                    found[one] = _reason(one, stems)
+                    found[one] = _reason(one, stems, self._limits.files)
                 for below in self._folders.subtitles_below(folder, stem):
-                    found[below.name] = _reason(below.name)
+                    found[below.name] = _reason(below.words, ("",), self._limits.files)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and will_pass(error):
                 raise
@@ -356,7 +309,7 @@ class Sidecars:
     def _read(self, file: LibraryFile, language: str | None) -> FileCues | str:
         try:
             with ReaderGuard(file.path):
-                text = decode(file.pread(0, MAX_FILE_BYTES), language, GUESS_BYTES)
+                text = decode(file.pread(0, MAX_FILE_BYTES), language)
                 return FileCues(read_subtitle_file(text, self._limits.file))
         except MediaError as error:
             log.warning("subtitles were left out", file=str(file.path), reason=str(error))

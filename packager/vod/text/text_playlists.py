@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from media.hls.media_playlist import MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media
-from media.mp4.languages import LANGUAGE_NAMES
+from packager.vod.movie.track_names import display_name, distinct
 from packager.vod.text.text_segment_list import TextSegments
 from packager.vod.text.text_tracks import PictureSubtitles, TextTrack
 
@@ -42,10 +42,7 @@ def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> lis
         query: the query of their playlists' addresses.
     """
     listed: list[Media] = []
-    for track in tracks:
-        name = text_title(track)
-        if any(one.name == name for one in listed):
-            name = f"{name} ({track.file or track.name})".replace('"', "'")
+    for track, name in zip(tracks, text_names(tracks), strict=True):
         characteristics = SDH_CHARACTERISTICS if track.sdh else None
         alike = [
             one
@@ -69,12 +66,12 @@ def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> lis
     return listed
 
 
+def text_names(tracks: Sequence[TextTrack]) -> list[str]:
+    """Return the names of subtitles for menus, each different."""
+    return distinct((text_title(track), track.file or track.name) for track in tracks)
+
+
 def text_title(track: TextTrack | PictureSubtitles) -> str:
     """Return the display name of subtitles: its own name, or that of its language and purpose."""
-    if track.title:
-        return track.title.replace('"', "'")
-    language = track.language
-    primary = "" if language is None else language.partition("-")[0].lower()
-    name = LANGUAGE_NAMES.get(primary, language or "Subtitles")
     purposes = [word for word, given in (("forced", track.forced), ("SDH", track.sdh)) if given]
-    return f"{name} ({', '.join(purposes)})" if purposes else name
+    return display_name(track.title, track.language, purposes, "Subtitles")

@@ -26,14 +26,12 @@ from media.subtitles.vobsub import read_index, read_palette, read_subpicture
 from media.subtitles.webvtt import Cue
 from packager.vod.movie.edit_list import MAX_DELAY_SECONDS, apply_edit_list
 from packager.vod.movie.movie_reader import Read
+from packager.vod.movie.track_roles import CAPTION, FORCED, roles_of
 from packager.vod.movie.versioned_addresses import UNVERSIONED, MediaVersion
 from packager.vod.text.cues import TEXT_LIMITS, TIMESCALE, BlockCues, Cues, SampleCues, TextLimits
 
 HANDLERS = (b"sbtl", b"subt", b"text", b"clcp", b"subp")
 """Handlers of tracks of text, and of pictures of text (QuickTime File Format; ISO/IEC 14496-12 §12.6)."""
-
-_SDH = ("sdh", "hearing", "closed captions", "(cc)", "[cc]")
-"""Words of a track's name that say that it is for who doesn't hear."""
 
 MAX_PICTURE_SUBTITLES = 8
 """Most tracks of subtitles that are pictures of a film."""
@@ -239,9 +237,8 @@ def _text_track(track: Track, cues: Cues) -> TextTrack:
 def _purposes(track: Track) -> tuple[bool, bool]:
     """Return whether a track is forced, and whether it describes sounds, too."""
     entry = track.sample_entries[0] if track.sample_entries else b""
-    named = track.name.lower()
-    forced = "forced-subtitle" in track.roles or tx3g.all_forced(entry)
-    return forced, "caption" in track.roles or any(word in named for word in _SDH)
+    roles = roles_of(track)
+    return FORCED in roles or tx3g.all_forced(entry), CAPTION in roles
 
 
 def segment_times(tracks: Iterable[tuple[Sequence[int] | Int64, int]]) -> Int64:

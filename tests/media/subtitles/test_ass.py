@@ -120,6 +120,12 @@ def test_fields_come_in_the_order_that_the_file_says() -> None:
     assert [(cue.start, cue.end, cue.text) for cue in read_ass_file(text, 1, 1000)] == [(1000, 2000, "a, b")]
 
 
+def test_times_have_any_number_of_digits_and_the_fields_their_usual_order_where_the_file_says_none() -> None:
+    """The format's description has the fields of an event in this order, and hundredths of a second."""
+    text = "[Script Info]\n\n[Events]\nDialogue: 0,00:00:1.5,0000:0:002.5000,Default,,0,0,0,,a, b\n"
+    assert [(cue.start, cue.end, cue.text) for cue in read_ass_file(text, 1, 1000)] == [(1500, 2500, "a, b")]
+
+
 def test_a_file_is_bounded_in_cues_and_in_the_length_of_each() -> None:
     with pytest.raises(TooLargeError):
         read_ass_file(HEAD + DIALOGUES, 2, 1000)

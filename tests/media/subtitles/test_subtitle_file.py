@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import pytest
@@ -72,6 +73,67 @@ def test_webvtt_keeps_settings_and_drops_comments_styles_and_identifiers() -> No
 def test_cues_come_in_the_order_of_their_starts_and_without_those_that_end_before() -> None:
     file = "00:05,000 --> 00:06,000\nb\n\n00:01,000 --> 00:02,000\na\n\n00:09,000 --> 00:08,000\nnever\n"
     assert texts(file) == ["a", "b"]
+
+
+TIMES = """
+1
+ 00:00:01,000 --> 00:00:02,000  X1:1 X2:2 Y1:3 Y2:4
+spaces
+
+2
+0:0:3,000 --> 0:000:4,000garbage
+few digits, and garbage behind
+
+3
+00: 00: 05, 000 --> 00:00:06.000
+spaces within
+
+4
+00:00:7,125 --> 0000000:00:008,250
+many digits
+
+5
+00:00:75,000 --> 00:99:99,000
+seconds over 59
+"""
+
+
+def test_times_are_read_where_ffmpeg_reads_them() -> None:
+    command = ["ffmpeg", "-v", "error", "-f", "srt", "-i", "-", "-f", "webvtt", "-"]
+    shown = subprocess.run(command, check=True, capture_output=True, input=TIMES.encode(), timeout=60).stdout
+    reader = CueReader()
+    reader.receive_data(shown)
+    reader.receive_eof()
+    assert read_subtitle_file(TIMES) == list(reader.cues())
+
+
+@pytest.mark.parametrize(
+    "times",
+    ["00:00:03,000 --> 00:00:0x", "00:00:0x --> 00:00:04,000", "00:00:03,000 -->", "03,000 --> 04,000"],
+)
+@pytest.mark.parametrize("head", ["", "WEBVTT\n\n"])
+def test_a_line_of_times_that_cannot_be_read_ends_the_cue_before(times: str, head: str) -> None:
+    """WebVTT §6.1: a line that contains "-->" begins a block."""
+    file = f"{head}00:01.000 --> 00:02.000\none\n{times}\ntwo\n\n00:05.000 --> 00:06.000\nthree\n"
+    assert texts(file) == ["one", "three"]
+
+
+def test_a_line_with_an_arrow_alone_is_text_of_subrip_and_a_block_of_webvtt() -> None:
+    file = "00:01.000 --> 00:02.000\none\na --> b\n\n00:05.000 --> 00:06.000\nthree\n"
+    assert texts(file) == ["one\na --&gt; b", "three"]
+    assert texts(f"WEBVTT\n\n{file}") == ["one", "three"]
+
+
+@pytest.mark.parametrize("fraction", ["5", "50", "500", "5000", "500000000"])
+@pytest.mark.parametrize("head", ["", "WEBVTT\n\n"])
+def test_a_fraction_of_a_second_has_any_number_of_digits(fraction: str, head: str) -> None:
+    (cue,) = read_subtitle_file(f"{head}00:00:01.{fraction} --> 00000:00:02.{fraction}\nx\n")
+    assert (cue.start, cue.end) == (1500, 2500)
+
+
+def test_files_that_were_joined_or_converted_twice_show_no_numbers() -> None:
+    joined = "1\n00:01,000 --> 00:02,000\na\n\n\ufeff1\n00:03,000 --> 00:04,000\nb\n"
+    assert texts(joined) == texts(joined.replace("\ufeff", "").replace("\n", "\r\r\n")) == ["a", "b"]
 
 
 @pytest.mark.parametrize("file", ["", "no subtitles", "WEBVTT\n\n", "\0" * 1000, "1\n2\n3\n", "-->\n" * 100])

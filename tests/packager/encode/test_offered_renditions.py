@@ -35,8 +35,12 @@ async def test_the_default_sound_of_a_film_is_the_default_where_it_is_encoded(
     titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto", "x").tracks)
     text = await asyncio.to_thread(lambda: titles.multivariant_playlist("film.mkv", WHOLE).encode().decode())
     playlist = m3u8.loads(text)
-    sounds = [one for one in playlist.media if one.type == "AUDIO"]
-    # Every browser plays this group, in which each language is there once.
+    groups = {one.stream_info.audio: one.stream_info.codecs for one in playlist.playlists}
+    assert [codecs.partition(",")[2] for codecs in groups.values()] == (
+        ["ac-3,mp4a.40.2", "mp4a.40.2"] if codec == "ac3" else ["mp4a.40.2"]
+    )
+    # Every browser plays the last group, in which each language is there once.
+    sounds = [one for one in playlist.media if one.type == "AUDIO" and one.group_id == list(groups)[-1]]
     assert [(one.language, one.default, one.uri.split("/")[-2]) for one in sounds] == [
         ("en", "YES", "audio-aac" if codec == "ac3" else "audio-2-aac"),
         ("de", "NO", "audio-2" if codec == "ac3" else "audio"),

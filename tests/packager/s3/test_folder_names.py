@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from packager.s3.library import S3Library
 from packager.s3.limits import S3Limits
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 
+NFC, NFD = (unicodedata.normalize(form, "café-mü") for form in ("NFC", "NFD"))
 KEYS = (
     ".encoded/aa/segment",
     ".encoded/ab/segment",
@@ -24,6 +26,8 @@ KEYS = (
     *(f"many/Subs/film {number:02}.srt" for number in range(3)),
     "many/subtitles/film 07/French.srt",
     "many/subways/film.srt",
+    *(f"accents/{NFD}{end}" for end in (".de.srt", ".best.srt")),
+    *(f"accents/{NFC}{end}" for end in (".mp4", "z.mp4")),
 )
 
 
@@ -65,6 +69,13 @@ def test_beside_the_only_film_all_names_are_its_own(library: S3Library) -> None:
     assert names.unused("", "film") == ["Other.srt", "film.de.srt"]
     # Nobody has seen whether there are other films, so that only the film's name shows what is its own.
     assert small.unused("", "film") == ["film.de.srt"]
+
+
+def test_letters_with_accents_are_alike_however_they_are_composed(library: S3Library) -> None:
+    names = library.folder_names(1000)
+    for stem in (NFC, NFD):
+        both = [f"{NFD}.best.srt", f"{NFD}.de.srt"]
+        assert names.subtitles("accents", stem) == names.unused("accents", stem) == both
 
 
 @pytest.mark.parametrize("folder", ["a//b", "..", "many/../many", "\0"])

@@ -64,7 +64,7 @@ def test_files_beside_a_film_are_offered_by_what_their_names_say(film: Path, lib
         "subtitles/de-forced/media.m3u8": ("Deutsch (forced)", "de", "NO", "YES", False),
         "subtitles/de/media.m3u8": ("Deutsch", "de", "NO", None, False),
         "subtitles/en-sdh/media.m3u8": ("English (SDH)", "en", "NO", None, True),
-        "subtitles/pt-BR/media.m3u8": ("Português", "pt-BR", "YES", None, False),
+        "subtitles/pt-BR/media.m3u8": ("Português (Brasil)", "pt-BR", "YES", None, False),
         "subtitles/und/media.m3u8": ("Subtitles", None, "NO", None, False),
     }  # fmt: skip
     assert [(one.start, one.end) for one in cues_of(titles_of(library), "film.mp4", "de")] == [
