@@ -137,9 +137,10 @@ class Api:
             "owner": is_admin or access.is_local(request),
             "administrator": is_admin,
         }
-        if is_admin:
-            shown["counts_viewers"] = self._services_of.sessions is not None
-            shown["prepares_films"] = self._services_of.library.preparation is not None
+        if is_admin and self._services_of.sessions is not None:
+            shown["counts_viewers"] = True
+        if is_admin and self._services_of.library.preparation is not None:
+            shown["prepares_films"] = True
         if has_lists and (hidden := await self._hidden(request, is_admin=is_admin)):
             shown["hidden"] = hidden
         if has_lists and event_templates(self._services_of.config):
