@@ -129,6 +129,27 @@ async def test_a_station_is_shared_from_its_card(browser: Browser, server: Serve
     await guest.page.context.close()
 
 
+@in_session
+async def test_a_films_file_is_shared_to_download_where_that_is_wanted(
+    browser: Browser, server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, server.url, viewport=DESKTOP)
+    await tab.open(f"library/{FAMILY}/first.mp4?admin")
+    await give_admin_token(tab)
+    await tab.playing()
+    await tab.page.get_by_role("button", name="Share", exact=True).click()
+    download = tab.page.get_by_role("textbox", name="To download")
+    await make_address(tab)
+    assert not await download.is_visible()
+    await tab.page.get_by_role("checkbox", name="The file, too").check()
+    await tab.page.get_by_role("button", name="Make an address").click()
+    await download.wait_for()
+    answer = httpx.head(await download.input_value(), timeout=CLIENT_SECONDS)
+    assert (answer.status_code, int(answer.headers["content-length"])) == (200, film().stat().st_size)
+    assert tab.troubles == []
+    await tab.page.context.close()
+
+
 PAGES = {
     "/vod/holiday/": "#library/holiday/",
     "/vod/a%20b/film.mp4/master.m3u8": "#library/a%20b/film.mp4",
