@@ -1,7 +1,8 @@
 // Helpers of all views: making elements, updating keyed rows, formatting numbers, fetching JSON.
 
+import { reasonOf } from "./refusal.js";
+
 const REQUEST_TIMEOUT_MS = 8000;
-const MOST_REASON = 200;
 
 /** Items of a page of a list, the most that the server answers with; the pages of a list that are fetched. */
 const PAGE_ITEMS = 500;
@@ -76,6 +77,13 @@ let visitor = null;
 /** Whether what concerns the owner is shown, such as how to publish. */
 export const isOwner = () => Boolean(visitor?.owner);
 
+/** Whether the server counts players whose tokens have names, and whether it prepares films, as it says to the administrator. */
+export const countsViewers = () => Boolean(visitor?.counts_viewers);
+export const preparesFilms = () => Boolean(visitor?.prepares_films);
+
+/** Whether the admin token was given. */
+export const isAdministrator = () => Boolean(visitor?.administrator);
+
 /** Whether the lists of this server are for who looks at the page. */
 export const hasLists = () => visitor?.lists ?? true;
 
@@ -107,11 +115,13 @@ export function sayEmpty(node, items, view, toOwner, toVisitor) {
 /** Address of one item of a list, which is answered to whoever knows it. */
 export const itemAddress = (view, path) => `/api/item/${view}/${encodePath(path)}`;
 
-/** Whether a token of a signed address, which somebody was given, opens an item. */
-export async function opens(given, address) {
+/** Returns why a token of a signed address, which somebody was given, doesn't open an item; "" where it does. */
+export async function refusalWith(given, address) {
   const headers = { accept: "application/json" };
   const answer = await fetch(`/t/${encodeURIComponent(given)}${address}`, { headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
-  return answer.ok && (await answer.json()).length > 0;
+  // A folder is described by no item.
+  const opens = answer.ok && ((await answer.json()).length > 0 || address.endsWith("/"));
+  return opens ? "" : (!answer.ok && await reasonOf(answer)) || "This token doesn't open it.";
 }
 
 async function get(address, bearer = token, method = "GET", content = undefined) {
@@ -122,8 +132,7 @@ async function get(address, bearer = token, method = "GET", content = undefined)
   const target = address.startsWith("/api/") ? signed + address : address;
   const response = await fetch(target, { method, headers, body, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   if (!response.ok) {
-    const isLine = response.headers.get("content-type")?.startsWith("text/plain");
-    const reason = isLine ? (await response.text().catch(() => "")).trim().slice(0, MOST_REASON) : "";
+    const reason = await reasonOf(response);
     const retryAfter = Number(response.headers.get("retry-after")) || 0;
     throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status, reason, retryAfter });
   }

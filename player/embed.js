@@ -2,7 +2,7 @@
 // /embed/vod/PATH, /embed/live/CHANNEL, /embed/live/CHANNEL/recordings/ID, /embed/media/PATH, /embed/radio/NAME; ?autoplay,
 // ?muted, ?start=SECONDS, of a channel ?programme=ID, ?start=TIME&end=TIME or ?delay=TIME
 
-import { refusalOf, statusOf } from "./retry.js";
+import { lookAgain, lookAt, refusalOf, sentence } from "./refusal.js";
 import Hls from "./vendor/hls.min.mjs";
 
 /** The wait before another attempt, with jitter, so that a restarted server isn't stormed. */
@@ -52,7 +52,7 @@ function playFile(address) {
   media.src = address;
   media.addEventListener("loadedmetadata", () => { known = true; });
   media.addEventListener("error", async () => {
-    const refusal = refusalOf(await statusOf(address));
+    const refusal = refusalOf(await lookAt(address));
     // An item that could be played before can't be reached, whatever the error says: the server may be away.
     say(refusal || (known ? LOST : "This can't be played here."));
     if (known && !refusal) setTimeout(() => again(address), againMs());
@@ -72,7 +72,7 @@ function playStation(address) {
   let isWanted = media.autoplay;
   const begin = () => (media.src = `${address}?${Date.now()}`);
   const again = async () => {
-    say(refusalOf(await statusOf(address)) || OFF_AIR);
+    say(refusalOf(await lookAt(address)) || OFF_AIR);
     setTimeout(() => {
       begin();
       if (isWanted) media.play().catch(() => {});
@@ -94,18 +94,19 @@ function playHls(address, isLive, start = Number(query.get("start"))) {
     return;
   }
   const hls = new Hls({ lowLatencyMode: isLive, startPosition: !isLive && start > 0 ? start : -1 });
-  hls.on(Hls.Events.ERROR, (_, data) => {
+  hls.on(Hls.Events.ERROR, async (_, data) => {
     if (!data.fatal) return;
+    if (isLive) hls.destroy();
+    const found = await lookAgain(data.response?.code, address);
     if (!isLive) {
-      recover(hls, address, data);
+      recover(hls, address, data, found);
       return;
     }
-    hls.destroy();
     if (data.details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR) {
       say("This can't be played here.");
       return;
     }
-    say(refusalOf(data.response?.code) || OFF_AIR);
+    say(refusalOf(found) || OFF_AIR);
     setTimeout(() => playHls(address, isLive), againMs());
   });
   hls.loadSource(address);
@@ -114,12 +115,12 @@ function playHls(address, isLive, start = Number(query.get("start"))) {
 }
 
 /** Goes on with a film where it was, once its server is back, or the film that has taken its place is there. */
-function recover(hls, address, { type, response }) {
+function recover(hls, address, { type, response }, found) {
   const isGone = response?.code === 404;
-  const refusal = refusalOf(response?.code);
+  const refusal = refusalOf(found);
   if (type !== Hls.ErrorTypes.NETWORK_ERROR) say("This can't be played here.");
   else if (refusal) say(refusal);
-  else if (isGone && !hls.levels?.length) say("There is no such film.");
+  else if (isGone && !hls.levels?.length) say(sentence(found.lines[0] ?? "") || "There is no such film.");
   else {
     say(LOST);
     hls.once(Hls.Events.FRAG_LOADED, () => say(""));

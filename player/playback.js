@@ -5,7 +5,8 @@ import { keep, recall } from "./storage.js";
 import { HlsEngine } from "./engines/hlsengine.js";
 import { joinCaptions } from "./engines/decision.js";
 import { NativeEngine } from "./engines/nativeengine.js";
-import { Progress, Retry, refusalOf, statusOf } from "./retry.js";
+import { lookAgain, lookAt, refusalOf, sentence } from "./refusal.js";
+import { Progress, Retry } from "./retry.js";
 import { ShakaEngine } from "./engines/shakaengine.js";
 
 const CHECK_EVERY_MS = 500;
@@ -80,12 +81,13 @@ export class Playback extends EventTarget {
     video.addEventListener("playing", () => this.#message(this.#missing));
     video.addEventListener("play", () => this.#follow(video.currentTime));
     video.addEventListener("pause", () => this.engine?.follow?.(false));
+    video.addEventListener("timeupdate", () => this.#stopAtEnd());
     video.textTracks.addEventListener("change", () => this.#changed());
     setInterval(() => this.#check(), CHECK_EVERY_MS);
   }
 
   /**
-   * @param source {key, mode: "file"|"hls"|"dash"|"native", isLive, url, start (s), buffer (s) or 0, level (index) or -1};
+   * @param source {key, mode: "file"|"hls"|"dash"|"native", isLive, url, start (s), end (s) of a clip or 0, buffer (s) or 0, level (index) or -1};
    *   of a channel also date, from where it goes on or null, and, as of its spans, past, the channel of the list, which has pictures; of a film thumbnails, of a whole file subtitles, as the
    *   library's list has them, burnable: those that can be in the picture, burned: the number of those that are, 0 for none,
    *   text: the index of the text track that is shown, -1 for none, undefined for the last language, tracks {picture, sound}: the names of their codecs, "" without one, and plays {file, hls}:
@@ -284,8 +286,8 @@ export class Playback extends EventTarget {
     else this.engine.setCaptions(index);
   }
 
-  #onEngineError({ kind, status }) {
-    const { engine } = this;
+  async #onEngineError({ kind, status }) {
+    const { engine, source } = this;
     if (kind === "codecs") {
       this.#refuse();
       return;
@@ -296,8 +298,10 @@ export class Playback extends EventTarget {
       engine.recover();
       return;
     }
-    const text = refusalOf(status) || (status === 404
-      ? "The server has nothing at this address at the moment."
+    const found = await lookAgain(status, source.url);
+    if (engine !== this.engine) return;
+    const text = refusalOf(found) || (status === 404
+      ? sentence(found.lines[0] ?? "") || "The server has nothing at this address at the moment."
       : kind === "network"
         ? "The connection to the server was lost."
         : "Playback was interrupted.");
@@ -311,14 +315,15 @@ export class Playback extends EventTarget {
   async #onNativeError() {
     const { source } = this;
     if (!source || !(this.engine instanceof NativeEngine) || !this.video.error) return;
-    const status = await statusOf(source.url);
+    const found = await lookAt(source.url);
+    const { status } = found;
     if (source !== this.source || !(this.engine instanceof NativeEngine)) return;
     if (status === 404) {
       this.#message("This file isn't in the library any more. Choose another one.");
     } else if (status === 200 && this.video.error?.code !== MediaError.MEDIA_ERR_NETWORK) {
       this.#refuse();
     } else {
-      this.#again(refusalOf(status) || "The connection to the server was lost.", () => this.#rebuild());
+      this.#again(refusalOf(found) || "The connection to the server was lost.", () => this.#rebuild());
     }
   }
 
@@ -364,10 +369,10 @@ export class Playback extends EventTarget {
   async #rebuild() {
     const { source } = this;
     // Keep the last picture until there is a new one.
-    const status = await statusOf(source.url);
+    const found = await lookAt(source.url);
     if (source !== this.source) return;
-    if (status !== 200) {
-      this.#again(refusalOf(status) || "The server doesn't answer.", () => this.#rebuild());
+    if (found.status !== 200) {
+      this.#again(refusalOf(found) || sentence(found.lines[0] ?? "") || "The server doesn't answer.", () => this.#rebuild());
       return;
     }
     const { isLive, start } = source;
@@ -407,6 +412,13 @@ export class Playback extends EventTarget {
     const isStalled = !paused && readyState <= HTMLMediaElement.HAVE_CURRENT_DATA;
     if (!isStalled || !edge || this.#channelState !== "live" || currentTime <= edge + AHEAD_OF_EDGE_S) return;
     this.#again("The channel stopped.", () => this.#rebuild());
+  }
+
+  /** Pauses once where the clip ends that was asked for; who plays on sees the rest. */
+  #stopAtEnd() {
+    if (!this.source?.end || this.video.currentTime < this.source.end) return;
+    this.source.end = 0;
+    this.video.pause();
   }
 
   /** Goes on where another engine was, once the channel says what time it shows. */

@@ -2,8 +2,9 @@
 // #events/demo).
 
 import { Controls } from "./controls/controls.js";
+import { checkDownloads } from "./controls/downloads.js";
 import {
-  byId, el, encodePath, forgetVisitor, getAll, getList, getVisitor, isOwner, itemAddress, opens, present, presented, say, unlock,
+  byId, el, encodePath, forgetVisitor, getAll, getList, getVisitor, isOwner, itemAddress, present, presented, refusalWith, say, unlock,
 } from "./dom.js";
 import { EventsView } from "./views/events.js";
 import { LibraryView } from "./views/library.js";
@@ -20,7 +21,7 @@ const NAMES = ["library", "live", "radio", "events"];
 const WITHOUT_STAGE = ["radio", "events"];
 const ASK_AGAIN_MS = 2000;
 const LONGEST_WAIT_MS = 120_000;
-const TOO_OFTEN = "This server is asked too often from here at the moment. The page waits, and goes on by itself.";
+const TOO_OFTEN = "This server is asked too often from here at the moment.";
 const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add “${location.hostname}” to server.names in its configuration.`;
 
 const WRONG_TOKEN = "That isn't the admin token of this server.";
@@ -34,7 +35,7 @@ const stage = new Stage(playback);
 const controls = new Controls(playback);
 new SeekBar(playback, stage.chapters);
 new Settings(playback, stage);
-const radio = new RadioView(() => playback.video.pause());
+const radio = new RadioView(() => playback.video.pause(), stage.sharing);
 const events = new EventsView();
 const views = { library: new LibraryView(stage), live: new LiveView(stage), radio, events };
 /** The views that have shown something. */
@@ -60,6 +61,7 @@ function open() {
   const before = route?.view;
   route = parse(location.hash);
   if (route.options.has("admin") && !presented()) askForAdministrator(FOR_ADMINISTRATOR);
+  document.body.dataset.view = route.view;
   for (const name of NAMES) {
     const here = name === route.view;
     const tab = byId(`tab-${name}`);
@@ -100,6 +102,8 @@ async function refresh(entering) {
       byId("stage").hidden = WITHOUT_STAGE.includes(view) || (isClosed && !playback.source);
       if (isClosed) {
         if (entering) showClosed(visitor.by !== "");
+        // A folder's own address says what is wrong with the token that the page was opened with.
+        if (entering && route.path) await getList(itemAddress(view, route.path));
         return;
       }
       const items = await (views[view].load?.(route.path) ?? (visitor.lists ? getAll(views[view].address) : getList(itemAddress(view, route.path))));
@@ -114,7 +118,7 @@ async function refresh(entering) {
       views[view].update(items);
       opened.add(view);
       // What isn't in the list may be there all the same: beyond its pages, or for those alone who have a token.
-      const isHidden = isItem(route.path) && !views[view].finds(route.path) && byId("administrator").hidden;
+      const isHidden = route.path && !views[view].finds(route.path) && byId("administrator").hidden;
       if (visitor.lists && isHidden) {
         const [item] = await getList(itemAddress(view, route.path));
         if (view !== route.view) return;
@@ -128,19 +132,18 @@ async function refresh(entering) {
       }
     } catch (error) {
       if (view !== route.view) return;
+      const { status, reason } = error;
       // What playback says of it meanwhile would be a second message.
-      document.body.classList.toggle("server-away", ![401, 421, 429].includes(error.status));
-      // Why there is no list now, in the server's own words: it can't be read, or too many search in it.
-      const unavailable = error.status === 503 && error.reason?.endsWith(".") && `${error.reason} This page goes on asking.`;
-      if (error.status === 401 && entering) stage.clear("");
-      if (error.status === 401) askForToken(view);
-      else if (error.status === 421) say(byId("notice"), UNKNOWN_NAME);
-      else if (error.status === 429) say(byId("notice"), TOO_OFTEN);
-      else say(byId("notice"), unavailable || `The server doesn't answer. This page goes on asking${isOwner() ? "; check that headwater is running" : ""}.`);
-      byId("notice").hidden = error.status === 401 && !byId("administrator").hidden;
+      document.body.classList.toggle("server-away", !(status >= 400 && status < 500));
+      if (status === 401 && entering) stage.clear("");
+      if (status === 401) askForToken(view, reason);
+      else if (status === 421) say(byId("notice"), UNKNOWN_NAME);
+      else if (status === 429) say(byId("notice"), `${reason || TOO_OFTEN} The page waits, and goes on by itself.`);
+      else say(byId("notice"), `${reason || "The server doesn't answer."} This page goes on asking${isOwner() && !reason ? "; check that headwater is running" : ""}.`);
+      byId("notice").hidden = status === 401 && !byId("administrator").hidden;
       // Stop polling until a token is entered.
       const wait = Math.max(ASK_AGAIN_MS, Math.min(1000 * (error.retryAfter ?? 0), LONGEST_WAIT_MS));
-      next = error.status === 401 || error.status === 421 ? Infinity : wait;
+      next = status === 401 || status === 421 ? Infinity : wait;
     }
   }
   clearTimeout(timer);
@@ -177,8 +180,8 @@ function showClosed(isWrong) {
   place.hidden = false;
 }
 
-/** Asks for a token, where the item that the address names is for those alone who have one. */
-function askForToken(view) {
+/** Asks for a token, where what the address names is for those alone who have one; the reason is the server's. */
+function askForToken(view, reason) {
   forgetVisitor();
   // An address with ?admin asks for the administrator's token already.
   if (!byId("administrator").hidden) return;
@@ -186,7 +189,8 @@ function askForToken(view) {
   const wrong = el("span", { role: "alert" });
   const form = makeForm("Token", "Open", async (given) => {
     say(wrong, "");
-    if (await opens(given, itemAddress(view, route.path)).catch(() => false)) {
+    const refusal = await refusalWith(given, itemAddress(view, route.path)).catch(() => "The server doesn't answer.");
+    if (!refusal) {
       // The page behind a token plays what is behind it.
       location.assign(`/t/${encodeURIComponent(given)}/${location.hash}`);
       return;
@@ -197,10 +201,10 @@ function askForToken(view) {
       refresh(true);
     } else {
       present("");
-      say(wrong, "This token doesn't open it.");
+      say(wrong, refusal);
     }
   });
-  place.replaceChildren(`“${route.path}” is for those who have a token: ask whoever runs this server for an address that has one.`, form, wrong);
+  place.replaceChildren(`“${route.path}”: ${reason} Ask whoever runs this server for an address with a token that is valid.`, form, wrong);
   place.hidden = false;
 }
 
@@ -256,11 +260,14 @@ for (const name of NAMES) {
 stage.preparation.onUnauthorized = askForAdministrator;
 views.live.onUnauthorized = (sentence) => askForAdministrator(sentence);
 views.live.onChange = () => refresh(false);
-byId("to-administrator").addEventListener("click", () => {
+const toAdministrator = () => {
   askForAdministrator(FOR_ADMINISTRATOR);
   byId("administrator").querySelector("input").focus();
-});
+};
+byId("to-administrator").addEventListener("click", toAdministrator);
+views.library.onAdministrator = toAdministrator;
 views.library.onChange = () => refresh(false);
+checkDownloads();
 new Shortcuts(playback, controls, () => {
   if (route.view !== "library") return false;
   views.library.focusSearch();

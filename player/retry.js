@@ -5,13 +5,6 @@ const LONGEST_MS = 5000;
 const MOST_MS = 20 * 60 * 1000;
 const MOST_TIMES = 4;
 
-/** The status of an answer to an address; 0 without an answer. */
-export const statusOf = (address) => fetch(address, { method: "HEAD" }).then((answer) => answer.status, () => 0);
-
-/** Why an answer's status lets nothing be played, where the viewer isn't allowed to; else "". */
-export const refusalOf = (status) => ([401, 403].includes(status)
-  ? "Not allowed: this needs a token, and the address has none that is valid for it now." : "");
-
 export class Retry {
   #timer = 0;
   #action = null;

@@ -13,6 +13,7 @@ from tests.conftest import ServerProcess
 from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
+from tests.waiting import wait_for
 
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 
@@ -83,3 +84,16 @@ def numbers(found: m3u8.M3U8 | None) -> list[int]:
 def kill(server: ServerProcess) -> None:
     server.process.kill()
     server.process.wait()
+
+
+def keep_span(server: ServerProcess, channel: str) -> str:
+    """Make a recording of some seconds; return its name."""
+
+    def kept() -> str:
+        span = {"start": "now-8s", "end": "now-2s", "title": "Kept"}
+        whole = f"{server.url}/live/{channel}/recordings"
+        answer = httpx.post(whole, json=span, headers=ADMIN, timeout=CLIENT_SECONDS)
+        made = answer.json()["recording"] if answer.status_code == 201 else {"duration": 0}
+        return str(made["id"]) if made["duration"] > 5 else ""
+
+    return wait_for(kept, "a recording")

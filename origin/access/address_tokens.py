@@ -222,11 +222,13 @@ class SignedAddress(NamedTuple):
     Attributes:
         address: path, percent-encoded, and query.
         expires: seconds since the epoch.
+        page: address of the page that shows what is there.
     """
 
     address: str
     token: str
     expires: int
+    page: str
 
 
 def expiry(lifetime: str) -> int:
@@ -271,7 +273,30 @@ def sign_address(
     token = keys.sign(
         prefix, expires, name, allows_clips=allows_clips, may_publish=may_publish, client=client
     )
-    return SignedAddress(f"{TOKEN_PREFIX}{token}{quote(path)}{mark}{query}", token, expires)
+    base = f"{TOKEN_PREFIX}{token}"
+    return SignedAddress(
+        f"{base}{quote(path)}{mark}{query}", token, expires, f"{base}/{_view(path, prefix, query)}"
+    )
+
+
+def _view(path: str, prefix: str, query: str) -> str:
+    """Return the fragment of the page's address that shows what is at a path; empty for other paths.
+
+    Args:
+        prefix: the path beneath which everything is signed.
+    """
+    area, _, rest = prefix[1:].partition("/")
+    if area in ("live", "radio", "events"):
+        # Behind the name of a channel or a station are its recordings, and moments of its past.
+        name, _, recording = rest.partition("/recordings/")
+        wanted = dict(parse_qsl(query))
+        start, end = wanted.get("start", ""), wanted.get("end", "")
+        moment = f"clip:{start}/{end}" if end else f"from:{start}" if start else ""
+        programme = f"programme:{wanted['programme']}" if "programme" in wanted else ""
+        return "#" + "/".join(quote(one) for one in (area, name, recording or programme or moment) if one)
+    # The view of a folder ends with a slash.
+    slash = "/" if rest and path.endswith("/") else ""
+    return f"#library/{quote(rest)}{slash}" if area in ("media", "vod") else ""
 
 
 def has_clip(query: str) -> bool:

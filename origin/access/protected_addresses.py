@@ -94,6 +94,12 @@ class ProtectedAddresses:
         named = (self._channels, self._recordings, self._stations, self._events)
         return self.has_files or any(is_signed for one in named for is_signed in one.values())
 
+    @property
+    def file_paths(self) -> list[str]:
+        """The paths of which each needs a token of the library: its folders, films and titles, or its own."""
+        own = ["/vod/"] if self._library else []
+        return own + [f"/vod/{folder}" for folder, is_signed in self._folders.items() if is_signed]
+
     def _signed_paths(self, path: str) -> tuple[str, ...]:
         """Return the paths of which a token has to cover one; none where everybody may fetch the address.
 

@@ -46,6 +46,16 @@ def token_of(scope: MutableMapping[str, Any], keys: TokenKeys) -> Token | None:
     return None if token is None or time.time() >= token.expires else token
 
 
+def refusal_of(scope: MutableMapping[str, Any], guard: TokenGuard, path: str) -> str:
+    """Return why a request may not fetch an address with its token; empty where it may.
+
+    Args:
+        path: decoded, without token and query.
+    """
+    grant = guard.decide(_text_of(scope), path, client=client_of(scope))
+    return "" if grant is None else grant.refusal
+
+
 async def has_token(scope: Scope, keys: TokenKeys) -> bool:
     """Return whether a request has a token that hasn't expired; keys that it lacks are fetched."""
     await keys.fetch_missing(_text_of(scope))

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
 
 from starlette.requests import Request
 
 from origin.access.address_tokens import Token
-from origin.access.authentication import Secret, presents_key
+from origin.access.authentication import Secret, Unauthorized, challenge, presents_key, unauthorized
 from origin.access.policy import AccessPolicy, sees_covered_alone
-from origin.access.protected_addresses import TokenGuard
-from origin.access.token_middleware import base_path, token_of
+from origin.access.protected_addresses import MISSING, TokenGuard
+from origin.access.token_middleware import base_path, refusal_of, token_of
+from origin.http.path_prefixes import area_of
+from origin.responses.json_response import UNCACHED, based
+
+TOKEN_AREAS = frozenset(("media", "vod", "live", "radio", "events"))
+"""Areas of which an address may need a token of its own; elsewhere the request's is passed on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,28 @@ class VisibleItems:
             path: decoded, without token and query.
         """
         return self.guard is None or self.is_admin or self.guard.may_fetch(self.token, path)
+
+    def based(self, value: Any) -> Any:
+        """Return a JSON value whose addresses have the request's token where they need it."""
+        return based(value, self.base, self._needs_token)
+
+    def _needs_token(self, address: str) -> bool:
+        path = unquote(address.partition("?")[0])
+        return (
+            self.guard is None
+            or area_of(path) not in TOKEN_AREAS
+            or bool(self.guard.protected.signed_paths(path))
+        )
+
+
+def needs_token(request: Request, guard: TokenGuard | None, path: str) -> Unauthorized:
+    """Answer 401, with the reason why the request's token doesn't open an address, or that it has none.
+
+    Args:
+        path: decoded, without token and query.
+    """
+    reason = "" if guard is None else refusal_of(request.scope, guard, path)
+    return unauthorized(reason or MISSING, {**UNCACHED, "www-authenticate": challenge(request)})
 
 
 async def visible_to(

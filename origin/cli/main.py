@@ -401,6 +401,7 @@ def reload(file: Path | None, server: str | None, token: str | None, is_insecure
 @click.option("--name", default="", help="Whose it is, for the log.")
 @click.option("--clips", is_flag=True, help="Allow clips of films (?start=…&end=…).")
 @click.option("--publish", is_flag=True, help="Allow publishing to the channel or station.")
+@click.option("--page", is_flag=True, help="Print the address of the page that shows it.")
 @click.option(
     "--address", default="", help="Of the only client (192.0.2.7) or network (192.0.2.0/24) that may use it."
 )
@@ -411,7 +412,14 @@ def reload(file: Path | None, server: str | None, token: str | None, is_insecure
     help="TOML file. [default: headwater.toml]",
 )
 def sign(
-    path: str, lifetime: str, name: str, clips: bool, publish: bool, address: str, file: Path | None
+    path: str,
+    lifetime: str,
+    name: str,
+    clips: bool,
+    publish: bool,
+    page: bool,
+    address: str,
+    file: Path | None,
 ) -> None:
     """Print an address that can be given away: valid for a time, for PATH and all that is beneath it.
 
@@ -430,7 +438,7 @@ def sign(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    click.echo(f"{base_address(config)}{signed.address}")
+    click.echo(f"{base_address(config)}{signed.page if page else signed.address}")
 
 
 @cli.command()

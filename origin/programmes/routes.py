@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import challenge, client_address, unauthorized
+from origin.access.authentication import client_address
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
-from origin.access.visible_items import visible_to
+from origin.access.visible_items import VisibleItems, needs_token, visible_to
 from origin.http.client_limits import network_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.requests.moments import MomentError, read_moment
 from origin.programmes.bodies import read_guide, read_json
 from origin.programmes.channel_programmes import ChannelProgrammes
-from origin.responses.json_response import UNCACHED, as_json, based
+from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage, is_descending
 from origin.responses.refusal import STORAGE_RETRY, RefusalError, plain_refusal
 from origin.responses.request_body import media_type_of, receive_body
@@ -107,8 +107,7 @@ class ProgrammesEndpoint:
         channel = request.path_params["channel"]
         visible = await visible_to(request, self._guard, self._access)
         if not visible.shows(f"/live/{channel}"):
-            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
-        base = visible.base
+            return needs_token(request, self._guard, f"/live/{channel}")
         store = self._store(channel)
         if not store.is_loaded:
             raise RefusalError(503, "the programmes aren't read yet", {"retry-after": "1"})
@@ -122,8 +121,8 @@ class ProgrammesEndpoint:
             listed = listed[::-1]
         shown, recorded = page.of_items(listed), self._programmes.recorded(channel)
         threads = SHARED_THREADS.of(network_of(client_address(request)))
-        body = await threads.run(_written, shown, channel, recorded, base)
-        fields = page.fields(f"{base}/api/live/{quote(channel)}/programmes", len(shown), len(listed))
+        body = await threads.run(_written, shown, channel, recorded, visible)
+        fields = page.fields(f"{visible.base}/api/live/{quote(channel)}/programmes", len(shown), len(listed))
         return Response(body, 200, {**UNCACHED, **fields}, "application/json")
 
     def _store(self, channel: str) -> ProgrammeStore:
@@ -148,11 +147,13 @@ def _bound(request: Request, name: str, default: int) -> int:
         raise MomentError(f"{name}: {error}") from None
 
 
-def _written(programmes: Sequence[Programme], channel: str, recorded: Mapping[str, str], base: str) -> bytes:
+def _written(
+    programmes: Sequence[Programme], channel: str, recorded: Mapping[str, str], visible: VisibleItems
+) -> bytes:
     """Describe programmes for scripts and the page; of hundreds that takes a while."""
     now_ms = int(time.time() * 1000)
     described = [describe(one, channel, now_ms, recorded.get(one.id)) for one in programmes]
-    return msgspec.json.encode(based(described, base))
+    return msgspec.json.encode(visible.based(described))
 
 
 def describe(programme: Programme, channel: str, now_ms: int, recording: str | None) -> dict[str, object]:

@@ -115,7 +115,8 @@ def _as_table(mount: Mount) -> str:
 
 
 STYLE = """:root { color-scheme: light dark; font-family: sans-serif } body { overflow-wrap: anywhere }
-td { padding-right: 1em; vertical-align: top } input, select, button { max-width: 100%; font: inherit }"""
+td { padding-right: 1em; vertical-align: top } td:first-child { overflow-wrap: break-word }
+input, select, button { max-width: 100%; font: inherit }"""
 """The style of the pages about stations, whose names and titles may be longer than a telephone is wide."""
 
 _PAGE = """<!DOCTYPE html>

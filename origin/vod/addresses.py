@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 from packager.encode.renditions import ENCODED_NAME
-from packager.vod.clip_sequence import SUFFIX
+from packager.library.file_endings import PLAYLIST_ENDING
 from packager.vod.movie.versioned_addresses import VERSION_PREFIX
 from packager.vod.segments.clip import WHOLE, Clip, ClipError, read_clip
 
@@ -72,7 +72,7 @@ def _patterns() -> Iterator[tuple[Kind, re.Pattern[str]]]:
 
 _PATTERNS = tuple(_patterns())
 
-_CLIP = re.compile(f"(?P<sequence>.*{re.escape(SUFFIX)})/(?:0|[1-9][0-9]{{0,3}})", re.DOTALL)
+_CLIP = re.compile(f"(?P<sequence>.*{re.escape(PLAYLIST_ENDING)})/(?:0|[1-9][0-9]{{0,3}})", re.DOTALL)
 """The film's place in the address of a clip of a playlist: the playlist, and the clip's number."""
 
 _ENCODED = re.compile(ENCODED_NAME)
@@ -145,7 +145,7 @@ class Address(NamedTuple):
         Raises:
             ClipError: the query doesn't name one.
         """
-        if not self.query or self.kind not in OF_CLIPS or self.film.endswith(SUFFIX):
+        if not self.query or self.kind not in OF_CLIPS or self.film.endswith(PLAYLIST_ENDING):
             return WHOLE
         told: dict[str, str | None] = dict.fromkeys(CLIP_PARAMETERS)
         fields = parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)
@@ -164,7 +164,7 @@ def find_address(target: bytes) -> Address | None:
 
 def clip_of(address: Address) -> tuple[str, str] | None:
     """Return the playlist of clips that an address is beneath, and the rest of it; None of any other."""
-    if SUFFIX not in address.film or (found := _CLIP.fullmatch(address.film)) is None:
+    if PLAYLIST_ENDING not in address.film or (found := _CLIP.fullmatch(address.film)) is None:
         return None
     return found["sequence"], unquote(address.target.decode())[len(f"{PREFIX}{found['sequence']}/") :]
 

@@ -18,12 +18,13 @@ from origin.vod.cache_control import Lifetime, VodCaching
 from origin.vod.segment_cache import media_type_of
 from packager.encode.encode_queue import EncodedMedia
 from packager.library.cover_art import CoverArt
+from packager.library.file_endings import PLAYLIST_ENDING
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError
 from packager.reader_guard import ReaderGuard
 from packager.transient_errors import NotReadyError
 from packager.vod import Titles
-from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
+from packager.vod.clip_sequence import NO_TEXT, TRACKS, ClipSequence
 from packager.vod.index.chapters import chapters_json
 from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.clip import WHOLE
@@ -130,12 +131,12 @@ class VodContents:
         return Content(data, media_type, self._caching.playlists)
 
     def _multivariant_playlist(self, address: Address) -> Content:
-        if address.film.endswith(SUFFIX):
+        if address.film.endswith(PLAYLIST_ENDING):
             return self._playlist(self._titles.sequence(address.film, "master", _sequence_master))
         return self._playlist(self._titles.multivariant_playlist(address.film, address.clip).encode())
 
     def _manifest(self, address: Address) -> Content:
-        if address.film.endswith(SUFFIX):
+        if address.film.endswith(PLAYLIST_ENDING):
             data = self._titles.sequence(address.film, "manifest", _sequence_manifest)
         else:
             data = self._titles.manifest(address.film, address.clip)
@@ -143,7 +144,7 @@ class VodContents:
 
     def _media_playlist(self, address: Address) -> Content:
         film, track = address.film, address.track
-        if not film.endswith(SUFFIX):
+        if not film.endswith(PLAYLIST_ENDING):
             return self._playlist(self._titles.media_playlist(film, track, address.clip).encode())
         if track not in TRACKS:  # before all clips are put together
             raise NotFoundError(track)
@@ -155,7 +156,7 @@ class VodContents:
 
     def _text_playlist(self, address: Address) -> Content:
         film, track = address.film, address.track
-        if film.endswith(SUFFIX):
+        if film.endswith(PLAYLIST_ENDING):
             write = partial(_sequence_text, track)
             return self._playlist(self._titles.sequence(film, f"text {track}", write))
         return self._playlist(self._titles.text_playlist(film, track, address.clip))
@@ -185,7 +186,7 @@ class VodContents:
 
     def _whole_text(self, address: Address) -> Content:
         film, track = address.film, address.track
-        if film.endswith(SUFFIX):
+        if film.endswith(PLAYLIST_ENDING):
             if track != NO_TEXT:
                 raise NotFoundError(track)
             self._titles.sequence(film, "master", _sequence_master)  # fails where there is no such playlist
@@ -230,7 +231,9 @@ def is_of_clip(address: Address) -> bool:
     Raises:
         ClipError: the bounds aren't valid.
     """
-    return address.clip != WHOLE or (address.bounds is not None and not address.film.endswith(SUFFIX))
+    return address.clip != WHOLE or (
+        address.bounds is not None and not address.film.endswith(PLAYLIST_ENDING)
+    )
 
 
 def _sequence_master(sequence: ClipSequence) -> bytes:

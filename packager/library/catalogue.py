@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
-from packager.library.file_endings import CONTAINERS, SOUND_ENDINGS
+from packager.library.file_endings import CONTAINERS, PLAYLIST_ENDING, SOUND_ENDINGS
 from packager.library.file_listing import (
     File,
     FileListing,
@@ -170,12 +170,14 @@ class PackagingFacts:
         encoded: returns whether renditions are encoded on request that all browsers play.
         text: returns the subtitles and chapters.
         thumbnails: returns whether there are thumbnails.
+        sequence: returns the facts about a playlist of clips.
     """
 
     obstacle: Callable[[str], str | None] = lambda _: None
     encoded: Callable[[str], bool] = lambda _: False
     text: Callable[[str], TextFacts] = lambda _: NO_TEXT
     thumbnails: Callable[[str], bool] = lambda _: False
+    sequence: Callable[[str], Facts] = lambda _: Facts()
 
 
 NOT_PACKAGED = PackagingFacts()
@@ -203,7 +205,9 @@ class Catalogue:
         self._tools = tools
         self._packaging = packaging
         self.limits = limits
-        self.listing = FileListing(files, UNREAD_ENDINGS.union(CONTAINERS), limits.listing)
+        self.listing = FileListing(
+            files, UNREAD_ENDINGS.union(CONTAINERS, (PLAYLIST_ENDING,)), limits.listing
+        )
         # The one that wasn't asked for for longest comes first, in both.
         self._known = BoundedDict[Renditions | File, Facts](self.limits.listing.files)
         self._unknown = BoundedDict[Renditions | File, None](MAX_UNKNOWN_FILES)
@@ -419,6 +423,8 @@ class Catalogue:
         unread = unread_reason(item.path) if isinstance(item, File) else None
         if unread is not None:
             return Facts(reason=unread, obstacle=unread)
+        if item.path.endswith(PLAYLIST_ENDING):
+            return await run(self._packaging.sequence, item.path)
         obstacle = await run(self._packaging.obstacle, item.path)
         encoded = obstacle is None and await run(self._packaging.encoded, item.path)
         text = NO_TEXT if obstacle else await run(self._packaging.text, item.path)

@@ -27,3 +27,14 @@ SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".ssa")
 
 UNREAD_SUBTITLE_ENDINGS = (".sub", ".idx", ".sup", ".smi", ".ttml", ".dfxp", ".usf", ".mks")
 """Endings of files with subtitles that are beside films and can't be read."""
+
+PLAYLIST_ENDING = ".playlist.json"
+"""Ending of playlists of clips, which are listed among films."""
+
+
+def ending_of(name: str) -> str:
+    """Return the ending by which a file is listed, in lower case with its dot; without a dot, the name."""
+    if name.endswith(PLAYLIST_ENDING):
+        return PLAYLIST_ENDING
+    _, dot, ending = name.rpartition(".")
+    return dot + ending.lower()

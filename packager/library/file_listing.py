@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import structlog
 
+from packager.library.file_endings import ending_of
 from packager.library.local_storage import (
     NOTHING_WITHHELD,
     Withheld,
@@ -462,7 +463,7 @@ class _FolderWalk:
                         names.append(f"{entry.name}/")
                         if entry.name.lower() in SUBTITLE_FOLDERS:
                             below += self._subtitles_in(folder, entry.name)
-                elif _ending(entry.name) in self._endings:
+                elif ending_of(entry.name) in self._endings:
                     names.append(entry.name)
                 elif is_sidecar(entry.name):
                     beside.append(entry.name)
@@ -472,7 +473,7 @@ class _FolderWalk:
         """Note a folder, or a file that would be listed by another name, whose name no address can have."""
         if not has_unservable_name(entry.name) or self._withheld.has_name(entry.name):
             return
-        if _ending(entry.name) in self._endings or entry.is_dir(follow_symlinks=False):
+        if ending_of(entry.name) in self._endings or entry.is_dir(follow_symlinks=False):
             self.found.unservable += 1
             self.found.first_unservable = self.found.first_unservable or entry.path
 
@@ -500,12 +501,6 @@ def are_equal(items: Sequence[object], others: Sequence[object]) -> bool:
     return len(items) == len(others) and all(
         items[first : first + SORTED_AT_ONCE] == others[first : first + SORTED_AT_ONCE] for first in steps
     )
-
-
-def _ending(name: str) -> str:
-    """Return a name's ending with its dot, in lower case; without a dot, the name itself."""
-    _, dot, ending = name.rpartition(".")
-    return dot + ending.lower()
 
 
 def in_order(items: Sequence[T], key: Callable[[T], Any] = lambda item: item) -> Iterator[T]:

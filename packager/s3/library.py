@@ -14,6 +14,7 @@ import structlog
 from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER
 from media.mp4.files.moov_finder import MoovFinder
+from packager.library.file_endings import ending_of
 from packager.library.file_listing import (
     MAX_DEPTH,
     File,
@@ -113,7 +114,7 @@ class S3Library:
             if is_ending() or time.monotonic() > until or len(films) >= limits.files:
                 break
             folder, _, name = one.key.rpartition("/")
-            if PurePosixPath(name).suffix.lower() in endings:
+            if ending_of(name) in endings:
                 films.append(one)
             elif is_sidecar(name):
                 beside.setdefault(folder, []).append(one)

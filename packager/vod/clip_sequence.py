@@ -22,6 +22,7 @@ from media.dash.mpd import Period, StaticManifest
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from packager.library.file_endings import PLAYLIST_ENDING
 from packager.vod.index.chapters import NO_CHAPTERS
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.manifest import manifest
@@ -33,9 +34,6 @@ from packager.vod.sounds import main_sounds
 from packager.vod.text.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
 from packager.vod.text.text_segment_list import TextSegments
 from packager.vod.text.text_tracks import TextTrack
-
-SUFFIX = ".playlist.json"
-"""The ending of such files' names."""
 
 TRACKS = ("video", "audio")
 
@@ -112,7 +110,7 @@ def _clip(number: int, told: Any) -> SequenceClip:
     path, times = told["path"], (told.get("start"), told.get("end"))
     if type(path) is not str:
         raise MalformedError(f"clip {number}: its path isn't text")
-    if path.lower().endswith(SUFFIX):  # so that no playlist includes itself
+    if path.lower().endswith(PLAYLIST_ENDING):  # so that no playlist includes itself
         raise MalformedError(f"clip {number}: a playlist of clips isn't one itself")
     if not all(one is None or isinstance(one, str) for one in times):
         raise MalformedError(f"clip {number}: its times are neither seconds nor timecodes")

@@ -6,21 +6,26 @@ nobody plays stays in memory for no longer than those of others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+
+import msgspec
 
 from media.errors import MediaError
 from media.mp4.codecs.colour import Colour
-from packager.library.file_probe import NO_TEXT, BurnedSubtitles, SubtitleTrack, TextFacts
+from packager.library.file_probe import NO_TEXT, BurnedSubtitles, Facts, SubtitleTrack, TextFacts
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError
 from packager.reader_guard import ReaderGuard
 from packager.transient_errors import will_pass
+from packager.vod.clip_sequence import TRACKS, ClipSequence
 from packager.vod.file_lookup import IndexedFiles, all_text_tracks, offered_indexes
 from packager.vod.index.file_index import FileIndex
 from packager.vod.playlists import CHAPTERS_NAME, title_files
 from packager.vod.segments.independent_segments import UNKNOWN, is_drawable
 from packager.vod.text.text_playlists import TEXT_FOLDER, text_title
+
+_FACTS = msgspec.json.Decoder(Facts)
 
 
 class FilmFacts:
@@ -139,3 +144,37 @@ def _burned(index: FileIndex) -> Iterator[BurnedSubtitles]:
         name = f"{name} ({number})" if name in names else name
         names.add(name)
         yield BurnedSubtitles(number, name, one.language, one.default, one.forced, one.sdh)
+
+
+def sequence_facts(
+    write_sequence: Callable[[str, str, Callable[[ClipSequence], bytes]], bytes], name: str
+) -> Facts:
+    """Return the facts about a playlist of clips; its reason where it can't be played.
+
+    Args:
+        write_sequence: see `Titles.sequence`.
+
+    Raises:
+        BusyError: they can't be found out now.
+    """
+    try:
+        with ReaderGuard(name):
+            return _FACTS.decode(write_sequence(name, "facts", _written_facts))
+    except (MediaError, NotFoundError, OSError) as error:
+        if isinstance(error, OSError) and will_pass(error):
+            raise BusyError(str(error)) from error
+        return Facts(reason=str(error), obstacle=str(error))
+
+
+def _written_facts(sequence: ClipSequence) -> bytes:
+    stretches, last = sequence.stretches, sequence.periods[-1]
+    picture = max(stretches.get("video", ()), key=lambda one: one.resolution, default=None)
+    width, height = (None, None) if picture is None else picture.resolution
+    facts = Facts(
+        float(last.start + (last.duration or 0)),
+        width,
+        height,
+        None if picture is None else float(picture.frame_rate),
+        codec_strings=tuple(stretches[track][0].codec for track in TRACKS if track in stretches),
+    )
+    return msgspec.json.encode(facts)

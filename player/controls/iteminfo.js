@@ -38,20 +38,21 @@ export class Stage {
 
   /**
    * @param modes which ways to play it the item offers; way one of WAYS, "" where it isn't said; shared the address
-   * that can be given away
+   * that can be given away, and file that of the file itself
    */
-  present({ title, facts, way = "", source, modes, shared = "" }, play) {
+  present({ title, facts, way = "", source, modes, shared = "", file = "" }, play) {
     this.#refused = "";
     this.modes = modes;
     this.#showWay(way);
     this.#showCover(source.about?.cover);
     say(byId("title"), title);
     say(byId("facts"), facts);
+    byId("facts").classList.toggle("state", source.isLive);
     byId("modes").hidden = !modes.includes("file") || modes.length < 2;
     for (const input of byId("modes").querySelectorAll("input")) input.checked = (input.value === "file") === (source.mode === "file");
     this.offerFile(null);
     if (source.isLive) this.preparation.show("");
-    this.sharing.show(shared.replace(/^\/t\/[^/]+/, ""));
+    this.sharing.show(shared, file);
     this.chapters.show(source.chapters ?? null);
     this.playback.open(source, play);
   }
@@ -125,7 +126,7 @@ export class Stage {
     byId("clock-box").hidden = true;
     this.offerFile(null);
     this.preparation.show("");
-    this.sharing.show("");
+    this.sharing.show("", "");
     byId("anew").hidden = true;
     this.chapters.show(null);
   }

@@ -1,6 +1,6 @@
 // Players whose token has a name, and an end to each of them: for the administrator, where the server counts them.
 
-import { count, el, getList, say, send, syncRows } from "../dom.js";
+import { count, countsViewers, el, getList, say, send, syncRows } from "../dom.js";
 
 /** Pause between two looks at the list while it is shown. */
 const PERIOD_MS = 5000;
@@ -29,7 +29,7 @@ export class NamedViewers {
     this.#node.hidden = true;
     say(this.#said, "");
     clearTimeout(this.#timer);
-    if (isShown) this.#refresh();
+    if (isShown && countsViewers()) this.#refresh();
   }
 
   async #refresh() {
@@ -37,9 +37,8 @@ export class NamedViewers {
     try {
       const { sessions } = await getList("/api/viewers");
       if (this.#isShown) this.#update(sessions);
-    } catch (error) {
-      // 409: sessions aren't counted. Behind other failures, which the page's own lists tell, the list stays as it was.
-      if (error.status === 409) return;
+    } catch {
+      // The page's own lists tell of it: this list stays as it was.
     }
     if (!this.#isShown) return;
     clearTimeout(this.#timer);

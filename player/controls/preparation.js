@@ -1,7 +1,7 @@
 // Whether the chosen film is encoded ahead of time, for who has given the admin token: how far it is, and a button that
 // begins and ends it.
 
-import { byId, clock, encodePath, getList, presented, say, send } from "../dom.js";
+import { byId, clock, encodePath, getList, preparesFilms, say, send } from "../dom.js";
 
 const SOON_MS = 2000;
 const LATER_MS = 30000;
@@ -39,7 +39,7 @@ export class Preparation {
     clearTimeout(this.#timer);
     this.#asked += 1;
     const [path, asked] = [this.#path, this.#asked];
-    if (!path || !presented()) return;
+    if (!path || !preparesFilms()) return;
     const address = `/api/prepared/${encodePath(path)}`;
     let next = LATER_MS;
     let refused = "";

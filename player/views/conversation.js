@@ -2,6 +2,7 @@
 // it goes on behind a reload where it was, and other windows of this browser read the same.
 
 import { el, say, syncRows } from "../dom.js";
+import { reasonOf } from "../refusal.js";
 import { onKept } from "../storage.js";
 import { ConversationRecord, short } from "./conversationrecord.js";
 import { EventStream } from "./eventstream.js";
@@ -48,6 +49,9 @@ export class Conversation {
   #isStopping = false;
   /** Tokens by relay, only kept in memory. */
   #tokens = new Map();
+  /** The list of models that is being fetched, and why the relay refused that; "" where it didn't. */
+  #loading = Promise.resolve();
+  #refused = "";
   #savedAt = 0;
   /** Whether the newest is to stay in sight: unless somebody has scrolled back. */
   #isAtEnd = true;
@@ -87,7 +91,7 @@ export class Conversation {
     this.#token.addEventListener("change", () => {
       this.#tokens.set(this.#relay.name, this.#token.value);
       if (this.#isStopping) this.#cancel();
-      this.#loadModels();
+      this.#loading = this.#loadModels();
     });
     this.#list.addEventListener("scroll", () => {
       this.#isAtEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 40;
@@ -123,7 +127,7 @@ export class Conversation {
     this.#models.replaceChildren();
     this.#list.replaceChildren();
     this.#rows.clear();
-    this.#loadModels();
+    this.#loading = this.#loadModels();
     this.#readOpen();
   }
 
@@ -170,23 +174,26 @@ export class Conversation {
     const response = await fetch(this.#relay.url + path, { headers: this.#headers(), cache: "no-store", credentials: "omit", ...how })
       .catch(() => { throw new Error(NO_ANSWER); });
     if (response.ok) return response;
-    const reason = short(parsed(await response.text().catch(() => "")).error?.message || response.status);
-    throw new Error(response.status === 401 ? WRONG_TOKEN : `The server says: ${reason}`);
+    const reason = `The server says: ${(await reasonOf(response)) || response.status}`;
+    throw Object.assign(new Error(response.status === 401 ? `${WRONG_TOKEN} ${reason}` : reason), { status: response.status });
   }
 
   /** Whether these fields are filled in; asks for what is missing. */
   #isReady(...fields) {
     const wanting = fields.find((field) => !field.value);
     if (!wanting) return true;
-    say(this.#status, wanting === this.#token ? NEEDS_TOKEN : "Type which model is to answer.");
-    wanting.focus();
+    say(this.#status, wanting === this.#token ? NEEDS_TOKEN : this.#refused || "Type which model is to answer.");
+    (this.#refused ? this.#token : wanting).focus();
     return false;
   }
 
   async #ask() {
     const question = this.#prompt.value.trim();
     const record = this.#record;
-    if (!question || this.#asking || record.open.length > 0 || !this.#isReady(this.#token, this.#model)) return;
+    if (!question || this.#asking || record.open.length > 0 || !this.#isReady(this.#token)) return;
+    // A token that was just typed may be wrong, which the list of models says.
+    if (!this.#model.value) await this.#loading;
+    if (record !== this.#record || this.#asking || !this.#isReady(this.#model)) return;
     const messages = record.messagesWith(question);
     const turn = record.add(question, this.#model.value);
     const abort = new AbortController();
@@ -237,9 +244,9 @@ export class Conversation {
     this.#streams.get(turn.id)?.close();
     const stream = new EventStream(turn.place, turn.token, {
       event: (event) => this.#arrive(turn, event),
-      state: (state) => {
+      state: (state, reason) => {
         if (state !== "connecting") onOpen();
-        if (state !== "connecting") say(this.#status, STATES[state] ?? "");
+        if (state !== "connecting") say(this.#status, reason || (STATES[state] ?? ""));
         if (["over", "missing", "closed"].includes(state)) this.#finish(turn, "gone");
       },
     }, turn.last);
@@ -299,6 +306,7 @@ export class Conversation {
 
   async #loadModels() {
     const relay = this.#relay;
+    this.#refused = "";
     if (!this.#token.value) return;
     try {
       const { data } = await (await this.#fetch("/models", { signal: AbortSignal.timeout(LIST_TIMEOUT_MS) })).json();
@@ -306,8 +314,11 @@ export class Conversation {
       const names = data.slice(0, MOST_MODELS).map(({ id }) => short(id));
       this.#models.replaceChildren(...names.map((value) => el("option", { value })));
       this.#model.value ||= names[0] ?? "";
-    } catch {
-      // The upstream server has no list: a model is named by hand.
+    } catch (error) {
+      // An upstream server may have no list: a model is named by hand.
+      if (![401, 403, 429].includes(error.status) || relay !== this.#relay) return;
+      this.#refused = error.message;
+      say(this.#status, error.message);
     }
   }
 

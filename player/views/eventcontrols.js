@@ -4,7 +4,7 @@ import { el, isOwner, presented, say, send } from "../dom.js";
 
 const NEEDS_TOKEN = "The admin token ends and begins events.";
 const READ_ONLY = "This address only lets through what reads: end and begin events at the server's own address.";
-const ENDED = "The event has ended. Its recording comes into the list below as soon as it is made.";
+const ENDED = "The event has ended. Its recording comes into the list of recordings as soon as it is made.";
 const BEGINS = "The next event begins as soon as there is a picture.";
 
 export class EventControls {
@@ -59,11 +59,9 @@ export class EventControls {
       if (error.status === 401) {
         this.onUnauthorized();
         text = "";
-      } else if (error.status === 403) {
-        text = READ_ONLY;
       } else if (error.name !== "TimeoutError") {
         // An answer that is late has to wait for the recording, while the event is over already.
-        text = error.reason ? `The server says: ${error.reason}.` : "The server doesn't answer.";
+        text = error.reason || (error.status === 403 ? READ_ONLY : "The server doesn't answer.");
       }
     }
     if (name !== this.#item?.name) return;

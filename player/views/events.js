@@ -134,7 +134,8 @@ export class EventsView {
   enter(path) {
     // Where there are conversations alone, the first one is open.
     const relay = this.#relayOf(path) ?? (path || this.#items.length > 0 ? null : this.#relays[0]);
-    this.#detail.hidden = Boolean(relay);
+    // Without a channel there is nothing to be shown of one.
+    this.#detail.hidden = Boolean(relay) || (!path && this.#items.length === 0);
     if (relay) {
       this.#close();
       this.#item = null;
@@ -210,19 +211,19 @@ export class EventsView {
     this.#replayedTo = offsetOf(this.#item.last_id);
     this.#stream = new EventStream(this.#item.url, key, {
       event: (event) => this.#arrive(event),
-      state: (state) => this.#become(state),
+      state: (state, reason) => this.#become(state, reason),
     });
     this.#stream.open();
   }
 
-  #become(state) {
+  #become(state, reason = "") {
     this.#state = state;
-    say(this.#status, STATES[state] ?? "");
+    say(this.#status, state === "waiting" && reason ? `${reason} Trying again …` : STATES[state] ?? "");
     if (state === "open") this.onOpen();
     else this.#gaps.interrupt();
     if (state === "closed") {
       const wasGiven = this.#keys.delete(this.#item.name);
-      this.#ask(wasGiven ? "That isn't the key of this channel." : "");
+      this.#ask(wasGiven ? `That isn't the key of this channel. ${reason}` : "");
     }
     this.#showStop();
     this.#showGauges();
@@ -364,7 +365,7 @@ function markCurrent(link, on) {
 }
 
 function makeRow(item) {
-  const facts = el("span", { class: "quiet" });
+  const facts = el("span", { class: "quiet state" });
   const dot = el("span", { class: "dot", "aria-hidden": "true" });
   const link = el("a", { class: "row", href: `#events/${encodePath(item.name)}` }, el("span", { class: "name" }, dot, item.name), facts);
   return {

@@ -1,6 +1,7 @@
 // Reads an event channel as lines of JSON over fetch: EventSource gives only types that it was told of, and reverse
 // proxies pass a WebSocket on only where they are told to. Reconnects by itself, and goes on behind the last event.
 
+import { linesOf, refusalOf } from "../refusal.js";
 import { Retry } from "../retry.js";
 
 const MOST_LINE_CHARACTERS = 32 << 20;
@@ -28,7 +29,8 @@ export class EventStream {
    * @param address of the channel
    * @param key of a reader, where the channel needs one; else ""
    * @param on {event(object), state(name)}: called with each event, and with "connecting", "open", "waiting" (to
-   *   reconnect), "over" (the channel ended), "closed" (a key is needed), "missing" or "lost" (given up)
+   *   reconnect), "over" (the channel ended), "closed" (a key is needed), "missing" or "lost" (given up); while it waits
+   *   also with why the server refuses it, if it does
    * @param since id of the event behind which it begins; else the channel's own choice
    */
   constructor(address, key, on, since = "") {
@@ -66,21 +68,25 @@ export class EventStream {
     this.#on.state("connecting");
     this.#expectWithin(OPEN_TIMEOUT_MS, abort);
     let refused = "";
+    let reason = "";
     try {
       const query = this.#key ? `?key=${encodeURIComponent(this.#key)}` : "";
       const headers = { accept: "application/x-ndjson", ...(this.#lastId && { "last-event-id": this.#lastId }) };
       const how = { headers, cache: "no-store", credentials: "omit", signal: abort.signal };
       const response = await fetch(this.#address + query, how);
       if (response.status === 204) refused = "over";
-      else if (!response.ok) refused = REFUSALS[response.status] ?? "";
+      else if (!response.ok) {
+        refused = REFUSALS[response.status] ?? "";
+        reason = refusalOf({ status: response.status, lines: await linesOf(response) });
+      }
       else await this.#read(response.body, abort);
     } catch {
       // Not reachable, or cut off: it is tried again below.
     }
     if (abort !== this.#abort) return;
     this.#disconnect();
-    if (refused) this.#on.state(refused);
-    else this.#on.state(this.#retry.later(() => this.#reconnect()) ? "waiting" : "lost");
+    if (refused) this.#on.state(refused, reason);
+    else this.#on.state(this.#retry.later(() => this.#reconnect()) ? "waiting" : "lost", reason);
   }
 
   #reconnect() {

@@ -5,7 +5,7 @@ import { codecNames, isSmooth, judge, tracksOf } from "../engines/capabilities.j
 import { ContinueWatching } from "./continuewatching.js";
 import { NextItem } from "../controls/nextitem.js";
 import { joinPlayback } from "../controls/mediasession.js";
-import { byId, bytes, clock, count, el, encodePath, getList, getPage, hasLists, itemAddress, say, sayEmpty } from "../dom.js";
+import { byId, bytes, clock, count, el, encodePath, getList, getPage, hasLists, hides, isOwner, itemAddress, say, sayEmpty } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { tried } from "../engines/pcmtrial.js";
 import { keep, recall } from "../storage.js";
@@ -47,13 +47,18 @@ export class LibraryView {
   #crumbs = el("nav", { class: "crumbs", "aria-label": "Folders" });
   #input = el("input", { type: "search", id: "search", placeholder: "Search", "aria-label": "Search the library", autocomplete: "off", spellcheck: "false", maxlength: 200 });
   #select = el("select", { id: "sort", "aria-label": "Sort by" });
+  #shareFolder;
   #tools = el("div", { class: "tools" }, this.#input, this.#select);
   #number = el("p", { class: "quiet", role: "status" });
   #empty = el("p", { class: "empty", hidden: true });
+  #closed = el("p", { class: "quiet", hidden: true }, "Folders that need a token aren't listed. ",
+    el("button", { class: "plain", type: "button", click: () => this.onAdministrator() }, "Show them"));
   #everywhere = el("button", { type: "button", hidden: true }, "Search the whole library");
 
   /** Called when the list is to be loaded again. */
   onChange = () => {};
+  /** Called when what needs a token is to be shown, too. */
+  onAdministrator = () => {};
 
   constructor(stage) {
     this.stage = stage;
@@ -73,7 +78,10 @@ export class LibraryView {
       clearTimeout(this.#typing);
       this.#typing = setTimeout(() => this.#lookFor(this.#input.value.trim()), TYPING_MS);
     });
-    byId("panel-library").append(el("div", { class: "browse" }, this.#watching.node, this.#crumbs, this.#tools, this.#number, this.#empty, this.#everywhere, box));
+    const sharing = el("div", { class: "share-place" });
+    this.#shareFolder = stage.sharing.makeButton("Share this folder", () => this.#folderAddress, (form) => sharing.append(form));
+    byId("panel-library").append(el("div", { class: "browse" }, this.#watching.node,
+      el("div", { class: "dial" }, this.#crumbs, this.#shareFolder), sharing, this.#tools, this.#number, this.#closed, this.#empty, this.#everywhere, box));
     this.#everywhere.addEventListener("click", () => this.#lookEverywhere());
     list.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -107,9 +115,9 @@ export class LibraryView {
     return Boolean(known);
   }
 
-  /** Whether what is loaded of the list has a path's item. */
+  /** Whether what is loaded of the list has a path's item, or is what its folder has. */
   finds(path) {
-    return this.#find(path) !== undefined;
+    return path.endsWith("/") ? this.#list.total > 0 : this.#find(path) !== undefined;
   }
 
   /** Polling interval: shorter while the server has not inspected all visible items. */
@@ -140,6 +148,8 @@ export class LibraryView {
       say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.` : "There is nothing in this folder.");
     }
     this.#showFolder();
+    this.#closed.hidden = !isOwner() || !hides("library");
+    this.stage.sharing.offer(this.#shareFolder, this.#folderAddress);
     this.#crumbs.hidden = this.#tools.hidden = this.#number.hidden = !hasLists();
     if (!loaded.anew) return;
     this.#watching.show(!this.#folder && !this.#search);
@@ -154,6 +164,8 @@ export class LibraryView {
     this.#chosen = item?.path ?? null;
     for (const row of byId("panel-library").querySelectorAll("a[data-path]")) mark(row, this.#chosen);
     if (!item) {
+      // The address of a folder, as one names it without its slash.
+      if (isItem && this.#list.find((one) => one.kind === "folder" && one.path === path)) return location.replace(`#library/${encodePath(path)}/`);
       if (isItem) this.#watching.forget(path);
       return this.stage.clear(isItem ? `“${path}” isn't in the library.` : "");
     }
@@ -178,7 +190,11 @@ export class LibraryView {
     const burnable = Object.keys(addresses).length > 1 ? item.burned_subtitles : [];
     const { mode, burned, url } = choose(addresses, wanted, burnable, options.get("burn"));
     const { source, video } = this.stage.playback;
-    if (source?.key === item.path && source.mode === mode && source.burned === burned) return;
+    if (source?.key === item.path && source.mode === mode && source.burned === burned) {
+      // What was shown without anybody's choice plays once it is chosen.
+      if (play && video.played.length === 0) this.stage.playback.play();
+      return;
+    }
     // Switching the mode of an item continues at the same position.
     const same = source?.key === item.path;
     const left = same || options.has("t") ? 0 : this.#watching.positionOf(item.path);
@@ -190,6 +206,7 @@ export class LibraryView {
       way: mode === "file" ? "file" : burned ? "encoded" : can.hls ?? "segments",
       modes: Object.keys(addresses),
       shared: item.hls ?? item.media,
+      file: (item.hls && item.media) ?? "",
       source: {
         key: item.path,
         mode,
@@ -264,6 +281,11 @@ export class LibraryView {
       // A folder that isn't there, of a library that needn't be, has no number.
       total: Number(headers.get("x-total-count") ?? items.length),
     };
+  }
+
+  /** Address whose token opens all that is in the folder that is shown; "" for the whole library. */
+  get #folderAddress() {
+    return this.#folder && `/vod/${encodePath(this.#folder)}/`;
   }
 
   #lookFor(text) {

@@ -1,12 +1,13 @@
 // The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
-import { byId, count, el, encodePath, isOwner, marker, say, sayEmpty, syncRows } from "../dom.js";
+import { byId, count, el, encodePath, isAdministrator, isOwner, marker, presented, say, sayEmpty, syncRows } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { EventControls } from "./eventcontrols.js";
-import { OF_CHANNEL, Past, spanIn } from "./past.js";
+import { OF_CHANNEL, OF_RECORDING, Past, spanIn } from "./past.js";
 import { Programmes } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
 import { Recordings, withItem } from "./recordings.js";
+import { keep, recall } from "../storage.js";
 
 const STATES = {
   live: "on air",
@@ -43,15 +44,21 @@ export class LiveView {
   #list = el("ul", { class: "rows" });
   #publisher = new PublisherPanel();
   #event = new EventControls();
+  /** What is for who runs the channel, and no viewer's affair: folded up until it is asked for. */
+  #operator = el("details", { class: "operator", hidden: true }, el("summary", { click: () => keep("operator", !this.#operator.open) }, "Operate this channel"), this.#event.node, this.#publisher.node);
   #programmes = new Programmes("live");
   #past;
+  /** Cuts clips of the recording that plays. */
+  #cutter;
   #recordings = new Recordings("live");
   #empty = el("p", { class: "empty", hidden: true });
 
   constructor(stage) {
     this.stage = stage;
     this.#past = new Past(OF_CHANNEL, () => stage.playback.dateAt(stage.playback.video.currentTime));
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#event.node, this.#publisher.node, this.#recordings.node);
+    const moment = ({ available_from: start }) => new Date(1000 * (start + stage.playback.video.currentTime));
+    this.#cutter = new Past(OF_RECORDING, () => moment(this.#playedRecording));
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#recordings.node, this.#operator);
   }
 
   /** @param ask called with a sentence where the admin token is needed, or without one where the given one is wrong */
@@ -99,6 +106,7 @@ export class LiveView {
     const isWhole = current && current.name === (this.#awaited?.name ?? this.stage.playback.source?.key);
     if (isWhole) say(byId("facts"), describe(current));
     this.#tellPlayback(isWhole ? current : undefined);
+    this.#showCutter();
     this.#showOwner(current);
     this.#showPast(current);
   }
@@ -109,9 +117,25 @@ export class LiveView {
     if (item === this.#current) this.#past.update(item, this.#programmes.listed);
   }
 
+  /** The recording that plays, as `Past` cuts it; undefined for anything else. */
+  get #playedRecording() {
+    const found = this.#recordings.find(this.stage.playback.source?.key);
+    return found && { ...found, name: found.key, available_from: found.start, end: found.start + found.duration };
+  }
+
+  #showCutter() {
+    const played = this.#playedRecording;
+    this.#cutter.update(played, []);
+    if (!played) this.#cutter.node.remove();
+    else if (!this.#cutter.node.isConnected) this.#past.node.after(this.#cutter.node);
+  }
+
   #showOwner(item) {
     this.#publisher.update(item);
     this.#event.update(item);
+    const isEmpty = this.#publisher.node.hidden && this.#event.node.hidden;
+    if (this.#operator.hidden && !isEmpty) this.#operator.open = recall("operator", false) || presented() !== "";
+    this.#operator.hidden = isEmpty;
   }
 
   /** @param path of the channel or the recording, "" for the first channel; options from the address: mode */
@@ -119,6 +143,7 @@ export class LiveView {
     this.#wanted = path;
     if (!path && this.stage.playback.source) return undefined;
     this.#awaited = null;
+    this.#cutter.node.remove();
     const span = spanIn(path);
     const name = span?.channel ?? path;
     const item = path ? this.#items.find((each) => each.name === name) : this.#items[0];
@@ -131,7 +156,11 @@ export class LiveView {
       this.#enterSpan(path, span, item, options);
       return undefined;
     }
-    if (recording) return this.#present(recording, recording.key, recording.title, recording.facts, options);
+    if (recording) {
+      this.#present(recording, recording.key, recording.title, recording.facts, options);
+      this.#showCutter();
+      return undefined;
+    }
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
     this.#showPast(item);
     if (!item.hls) {
@@ -172,7 +201,9 @@ export class LiveView {
     const mode = Object.hasOwn(addresses, wanted) ? wanted : Object.keys(addresses)[0];
     const { playback } = this.stage;
     const isSame = playback.source?.key === key;
-    if (isSame && playback.source.mode === mode) return;
+    const number = (name) => Number(options.get(name)) || 0;
+    const end = number("end");
+    if (isSame && playback.source.mode === mode && playback.source.end === end) return;
     const isLive = key === item.name;
     this.stage.present({
       title,
@@ -186,7 +217,8 @@ export class LiveView {
         about: { title },
         url: addresses[mode],
         past: isLive ? item : item.past,
-        start: isSame && !isLive ? playback.video.currentTime : 0,
+        start: options.has("t") ? number("t") : isSame && !isLive ? playback.video.currentTime : 0,
+        end,
         date: isSame && isLive ? playback.woundBackTo : null,
         buffer: 0,
         level: -1,
@@ -199,14 +231,14 @@ function describe(item) {
   return [
     STATES[item.state] ?? item.state,
     item.renditions?.join(", "),
-    isOwner() && item.part_target && `parts of ${Number(item.part_target.toFixed(3))} s`,
+    isAdministrator() && item.part_target && `parts of ${Number(item.part_target.toFixed(3))} s`,
     isOwner() && count(item.viewers ?? 0, "viewer", "viewers"),
-    isOwner() && item.restarts && `${count(item.restarts, "restart", "restarts")}`,
+    isAdministrator() && item.restarts && `${count(item.restarts, "restart", "restarts")}`,
   ].filter(Boolean).join(" · ");
 }
 
 function makeRow(item) {
-  const facts = el("span", { class: "quiet" });
+  const facts = el("span", { class: "quiet state" });
   const dot = el("span", { class: "dot", "aria-hidden": "true" });
   const link = el("a", { class: "row", href: `#live/${encodePath(item.name)}` },
     el("span", { class: "name" }, dot, item.name), facts);

@@ -1,13 +1,14 @@
 // The past of a channel or a station: the last day as a bar with its programmes, and pictures where there are some, any
-// moment of it, and clips to give away.
+// moment of it, and clips to give away; of a recording clips alone.
 
 import { PAST_WIDTH, REST_MS, pastPicture } from "../controls/thumbnailtrack.js";
 import { clock, copied, el, encodePath, say } from "../dom.js";
 import { programmeIn } from "./programmes.js";
 
-/** How the past of a channel, or of a station, is shown. */
-export const OF_CHANNEL = { section: "live", clip: "clip.mp4", download: "Download MP4", hasPictures: true, isFolded: false };
-export const OF_STATION = { section: "radio", clip: "clip.m4a", download: "Download M4A", hasPictures: false, isFolded: true };
+/** How the past of a channel, of a station, or a recording, is shown. */
+export const OF_CHANNEL = { section: "live", heading: "Earlier", clip: "clip.mp4", download: "Download MP4", hasPictures: true, isFolded: false };
+export const OF_STATION = { section: "radio", heading: "Earlier", clip: "clip.m4a", download: "Download M4A", hasPictures: false, isFolded: true };
+export const OF_RECORDING = { section: "live", heading: "Clips", clip: "", download: "", hasPictures: false, isFolded: false };
 
 const DAY_S = 24 * 3600;
 /** What goes on can't begin before the longest span that the server gives, and it takes a while until it is asked for. */
@@ -43,6 +44,9 @@ const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(3)
 /** Returns how much of a channel's past can be gone back to, in seconds. */
 const reach = (item) => Math.min(DAY_S, item.window_hours * 3600);
 
+/** Seconds of a recording, by its own clock, and the addresses of what the page plays of it. */
+const inRecording = (item, from, to) => new URLSearchParams({ t: (from - item.available_from).toFixed(1), end: (to - item.available_from).toFixed(1) });
+
 const beside = (hls, name, query) => `${hls.replace(/master\.m3u8.*$/, name)}?${new URLSearchParams(query)}`;
 
 export class Past {
@@ -67,27 +71,29 @@ export class Past {
   #bar = el("div", { class: "day" }, this.#spans, el("div", { class: "day-line" }, this.#between, this.#moment, this.#first, this.#last), this.#ticks, this.#tip);
   #cut = el("button", { class: "plain", type: "button", "aria-expanded": "false", click: () => this.#unfold(!this.#isCutting) }, "Cut a clip");
   #length = el("p", { class: "quiet", role: "status" });
+  #kept = el("p", { class: "quiet" });
   #play = el("a", { class: "plain" }, "Play it");
   #file = el("a", { class: "plain", download: true });
   #address = el("input", { readonly: true });
   #copied = el("span", { class: "quiet", role: "status" });
   #cutting = [this.#length, this.#play, this.#file,
     el("label", { class: "field" }, el("span", {}, "Address"), this.#address),
-    el("button", { class: "plain", type: "button", click: () => this.#copy() }, "Copy"), this.#copied];
+    el("button", { class: "plain", type: "button", click: () => this.#copy() }, "Copy"), this.#copied, this.#kept];
+  #fromBeginning = el("button", { class: "plain", type: "button", click: () => this.#goToBeginning() }, "From the beginning");
   #clipper = el("div", { class: "cutting", hidden: true });
   #toLive = el("a", { class: "plain", hidden: true }, "Back to live");
 
-  /** @param kind OF_CHANNEL or OF_STATION; date returns which moment of it is shown, null where it is live */
+  /** @param kind one of those above; date returns which moment of it is shown, null where it is live */
   constructor(kind, date) {
     this.#kind = kind;
     this.#date = date;
     say(this.#file, kind.download);
     const [outer, heading] = kind.isFolded ? ["details", "summary"] : ["div", "h2"];
-    this.node = el(outer, { class: "past", hidden: true }, el(heading, {}, "Earlier"),
+    this.node = el(outer, { class: "past", hidden: true }, el(heading, {}, kind.heading),
       el("div", { class: "sheet" }, this.#bar,
-        el("div", { class: "day-choices" },
-          el("button", { class: "plain", type: "button", click: () => this.#goToBeginning() }, "From the beginning"), this.#cut, this.#toLive),
-        this.#clipper));
+        el("div", { class: "day-choices" }, this.#fromBeginning, this.#cut, this.#toLive), this.#clipper));
+    this.#file.hidden = !kind.clip;
+    this.#fromBeginning.hidden = this.#isRecording;
     this.#moment.addEventListener("change", () => this.#goTo(this.#moment.valueAsNumber));
     this.#bar.addEventListener("pointermove", (event) => this.#point(event));
     this.#bar.addEventListener("pointerleave", () => { this.#tip.hidden = true; });
@@ -96,20 +102,28 @@ export class Past {
     this.#unfold(false);
   }
 
+  get #isRecording() {
+    return this.#kind === OF_RECORDING;
+  }
+
   /** Whether it isn't folded up. */
   get isOpen() {
     return this.node.open !== false;
   }
 
-  /** @param item the channel or station that is looked at, if any; programmes: those of it that are listed, the newest first */
+  /**
+   * @param item the channel, station or recording that is looked at, if any, with hls and available_from; a recording has its
+   *   end, too; programmes: those of it that are listed, the newest first
+   */
   update(item, programmes) {
     if (item?.name !== this.#item?.name) this.#unfold(false);
     const kept = item?.hls ? item.available_from : null;
     this.#item = item ?? null;
     this.#programmes = programmes;
     const now = Date.now() / 1000;
-    this.node.hidden = !kept || now - kept < LEAST_KEPT_S;
-    if (this.node.hidden || !this.isOpen) return;
+    this.node.hidden = !kept || (item.end ? item.end - kept < 2 * LEAST_CLIP_S : now - kept < LEAST_KEPT_S);
+    this.#bar.hidden = this.#isRecording && !this.#isCutting;
+    if (this.node.hidden || !this.isOpen || this.#isRecording) return;
     const date = this.#date();
     this.#toLive.hidden = !this.#kind.isFolded || !date;
     this.#toLive.href = this.#link();
@@ -152,6 +166,7 @@ export class Past {
       return link;
     }));
     this.#spans.hidden = within.length === 0;
+    this.#ticks.hidden = this.#isRecording;
     const step = TICKS_S.find((one) => (end - begin) / one <= MOST_TICKS) ?? TICKS_S.at(-1);
     const zone = new Date(begin * 1000).getTimezoneOffset() * 60;
     const first = Math.ceil((begin - zone) / step) * step + zone;
@@ -170,7 +185,12 @@ export class Past {
   }
 
   #describe(slider) {
-    slider.setAttribute("aria-valuetext", describe(slider.valueAsNumber));
+    slider.setAttribute("aria-valuetext", this.#label(slider.valueAsNumber));
+  }
+
+  /** Writes a time: of a recording how far it is from its beginning. */
+  #label(seconds) {
+    return this.#isRecording ? clock(seconds - this.#item.available_from) : describe(seconds);
   }
 
   /** Shows the time below the pointer at once, and the picture of then once it rests. */
@@ -180,7 +200,7 @@ export class Past {
     const at = this.#begin + share * (this.#end - this.#begin);
     this.#tip.hidden = false;
     this.#tip.style.left = `${Math.min(Math.max(event.clientX - box.left, this.#tip.offsetWidth / 2), box.width - this.#tip.offsetWidth / 2)}px`;
-    say(this.#shown, describe(at));
+    say(this.#shown, this.#label(at));
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#showPicture(at), REST_MS);
   }
@@ -220,8 +240,9 @@ export class Past {
       return;
     }
     const { available_from: kept, target_duration: newest } = this.#item;
-    const behind = Date.now() / 1000 - 2 * newest;
+    const behind = this.#item.end ?? Date.now() / 1000 - 2 * newest;
     const date = this.#date()?.getTime() / 1000 || behind;
+    this.#bar.hidden = false;
     const to = Math.min(Math.max(date + CLIP_S / 2, kept + CLIP_S), behind);
     const from = Math.max(to - CLIP_S, kept);
     this.#show(Math.max(from - AROUND_S, kept), Math.min(to + AROUND_S, behind));
@@ -242,12 +263,21 @@ export class Past {
     const [from, to] = [this.#first, this.#last].map((one) => Math.round(one.valueAsNumber * 10) / 10);
     this.#place(this.#between, from, to);
     for (const one of [this.#first, this.#last]) this.#describe(one);
-    say(this.#length, `${describe(from)} – ${time(to)} · ${clock(to - from)}`);
-    const view = this.#link(`/clip:${iso(from)}/${iso(to)}`);
+    say(this.#length, `${this.#label(from)} – ${this.#isRecording ? this.#label(to) : time(to)} · ${clock(to - from)}`);
+    const view = this.#isRecording ? `${this.#link()}?${inRecording(this.#item, from, to)}` : this.#link(`/clip:${iso(from)}/${iso(to)}`);
     this.#play.href = view;
     this.#file.href = beside(this.#item.hls, this.#kind.clip, { start: iso(from), end: iso(to) });
+    say(this.#kept, this.#keptFor(from));
     this.#address.value = `${location.origin}${location.pathname}${view}`;
     say(this.#copied, "");
+  }
+
+  /** Says for how long a clip is there that begins so. */
+  #keptFor(from) {
+    if (this.#isRecording) return "The clip is there for as long as the recording is kept.";
+    const { dvr_seconds: seconds } = this.#item;
+    const until = seconds ? `until ${day(from + seconds)}, ${time(from + seconds, "short")} at most` : "for as long as its past is kept";
+    return `What the clip shows is there ${until}; to keep it longer, download it or record it.`;
   }
 
   async #copy() {

@@ -33,7 +33,7 @@ export class PublisherPanel {
   #isOver = false;
   #publisher = null;
   #dot = el("span", { class: "dot", "aria-hidden": "true" });
-  #state = el("span", {});
+  #state = el("span", { class: "state" });
   #facts = new Rows();
   #addresses = new Rows();
   #button = el("button", { type: "button", click: () => this.#toggle() });
@@ -115,7 +115,7 @@ export class PublisherPanel {
       key = (await getWithToken(address, token, method)).publish_key ?? "";
     } catch (error) {
       if (error.status === 401) reason = "That isn't the admin token of this server.";
-      else reason = error.reason || "The server doesn't tell the key; publish_key in its configuration sets another one.";
+      else reason = error.reason || "The server doesn't answer.";
     }
     if (name !== this.#name) return;
     this.#hide();

@@ -7,6 +7,7 @@ import { NowPlaying, newToken } from "./nowplaying.js";
 import { OF_STATION, Past, spanIn } from "./past.js";
 import { Playback } from "../playback.js";
 import { Programmes } from "./programmes.js";
+import { lookAt, refusalOf } from "../refusal.js";
 import { Progress, Retry } from "../retry.js";
 import { Recordings, withItem } from "./recordings.js";
 import { StationCard, isClosed } from "./station.js";
@@ -24,12 +25,12 @@ const FOLLOW_EVERY_MS = 200;
 const BACK_MS = 2000;
 const STUCK_MS = 8000;
 const BACK_STUCK_MS = 4000;
-const CHECK_TIMEOUT_MS = 8000;
 
 export class RadioView {
   address = "/api/radio";
   everyMs = 4000;
   audio = new Audio();
+  #sharing;
   #items = [];
   #rows = new Map();
   #playing = null;
@@ -53,9 +54,10 @@ export class RadioView {
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "radio-status" });
   #empty = el("p", { class: "empty", hidden: true });
 
-  /** @param onPlay called when a station begins, so that other media can be stopped */
-  constructor(onPlay) {
+  /** @param onPlay called when a station begins, so that other media can be stopped; sharing offers to share stations */
+  constructor(onPlay, sharing) {
     this.onPlay = onPlay;
+    this.#sharing = sharing;
     this.audio.preload = "none";
     byId("panel-radio").append(
       el("div", { class: "dial" }, el("h2", {}, "Stations"), volumeControls(this.audio)),
@@ -157,14 +159,11 @@ export class RadioView {
 
   /** Plays a station if this is its password; else gives the reason. */
   async #unlock(item, key) {
-    try {
-      // Without stored credentials, so that the browser shows no password dialog.
-      const how = { method: "HEAD", credentials: "omit", signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) };
-      const answer = await fetch(`${item.url}?key=${encodeURIComponent(key)}`, how);
-      if (answer.status === 401) return "That isn't the password of this station.";
-    } catch {
-      return "The station doesn't answer.";
-    }
+    const { status, lines } = await lookAt(`${item.url}?key=${encodeURIComponent(key)}`);
+    if (status === 401) return "That isn't the password of this station.";
+    if (!status) return "The station doesn't answer.";
+    const refusal = refusalOf({ status, lines });
+    if (refusal) return refusal;
     this.#keys.set(item.name, key);
     this.play(item);
     return "";
@@ -231,6 +230,14 @@ export class RadioView {
     if (!willTry) this.stop();
     const reason = unplayable ? "The sound can't be played." : "The station went away.";
     say(this.#status, willTry ? `${reason} Trying again …` : "The station doesn't answer. Press play to try once more.");
+    if (willTry) this.#sayRefusal();
+  }
+
+  /** Says why the server refuses a station, where it does: the element has no status. */
+  async #sayRefusal() {
+    const address = this.audio.src;
+    const refusal = refusalOf(await lookAt(address));
+    if (refusal && this.#playing && this.audio.src === address) say(this.#status, `${refusal} Trying again …`);
   }
 
   /** Ends what was heard of the past; its address can be entered again. */
@@ -311,7 +318,7 @@ export class RadioView {
       if (on) this.stop();
       else this.play(current());
       history.replaceState(null, "", on ? "#radio" : `#radio/${encodePath(name)}`);
-    });
+    }, this.#sharing);
     const programmes = new Programmes("radio");
     const past = new Past(OF_STATION, () => (isOn() && this.#span ? this.#earlier.dateAt(this.audio.currentTime) : null));
     const showPast = async (now) => {

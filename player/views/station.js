@@ -17,27 +17,32 @@ export class StationCard {
   #name = el("span", {});
   #mount = el("span", { class: "quiet" });
   #song = el("p", { class: "song", dir: "auto" });
-  #facts = el("p", { class: "quiet" });
+  #facts = el("p", { class: "quiet state" });
   #before = el("ol", { class: "before", reversed: true });
   #past = el("details", { class: "past", hidden: true }, el("summary", {}, "Played before"), this.#before);
   #rows = new Map();
   #item;
   #about;
+  #sharing;
+  #share;
   #form = null;
   canvas = el("canvas", { class: "meter", "aria-hidden": "true" });
 
-  /** @param toggle called when the button is pressed */
-  constructor(item, toggle) {
+  /** @param toggle called when the button is pressed; sharing makes the button that shares the station */
+  constructor(item, toggle, sharing) {
     this.button = el("button", { class: "play", type: "button", click: toggle });
     const links = el("p", { class: "quiet links" }, el("a", { href: item.url }, location.origin + item.url));
     if (item.hls) links.append(" · ", el("a", { href: item.hls, title: "For phones and players of HLS" }, "HLS"));
+    this.#sharing = sharing;
+    this.#share = sharing.makeButton("Share", () => item.url, (form) => this.#about.append(form));
     this.#about = el("div", { class: "about" },
-      el("h3", {}, this.#name, " ", this.#mount), this.#song, this.#facts, links);
+      el("h3", {}, this.#name, " ", this.#mount), this.#song, this.#facts, links, this.#share);
     this.node = el("li", { class: "station" }, this.button, this.#about, this.#past, this.canvas);
   }
 
   update(item) {
     this.#item = item;
+    this.#sharing.offer(this.#share, item.url);
     say(this.#name, item.station || item.name);
     say(this.#mount, item.station && item.station !== item.name ? item.name : "");
     say(this.#facts, isClosed(item) ? "" : [

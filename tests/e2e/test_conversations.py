@@ -350,3 +350,21 @@ async def test_a_conversation_is_for_everybody_on_each_screen(browser: Browser, 
                 assert await tab.value(serious) == [], (name, scheme)
             assert await tab.value("document.documentElement.scrollWidth") <= size["width"]
             await tab.screenshot(f"conversation-{name}")
+
+
+async def test_a_wrong_token_is_said_to_be_wrong_before_a_model_is_asked_for(
+    browser: Browser, relay: Relay
+) -> None:
+    tab = await open_tab(browser, relay.server.url)
+    await tab.open("events/relay/assistant")
+    await tab.until(OPENED)
+    field = tab.page.get_by_label("Relay token")
+    await field.fill("wrong")
+    await ask(tab, "What is it?")
+    await tab.until(f"{STATUS}.includes('Wrong key')")
+    assert "Type which model" not in await tab.value(STATUS)
+    assert relay.questions == []
+    await field.fill(TOKEN)
+    await ask(tab, "What is it?")
+    await tab.until(f"{TALK}.turns.length === 1 && {IS_OVER}")
+    await tab.page.context.close()

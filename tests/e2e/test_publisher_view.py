@@ -39,6 +39,7 @@ async def test_the_page_shows_the_publisher_and_the_key_on_demand(
     one, port = rtmp_studio
     tab = await open_tab(browser, one.server.url)
     await tab.open("live/studio")
+    await tab.page.get_by_text("Operate this channel").click()
     await tab.until(f"{PANEL}.includes('Waiting for a publisher')")
     shown = await tab.value(PANEL)
     assert f"rtmp://127.0.0.1:{port}/live" in shown
@@ -90,6 +91,7 @@ async def test_the_page_makes_a_new_key_where_only_the_hash_of_one_is_known(
         try:
             tab = await open_tab(browser, server.url)
             await tab.open("live/studio")
+            await tab.page.get_by_text("Operate this channel").click()
             await tab.until(f"{PANEL}.includes('Waiting for a publisher')")
             await tab.page.click(".publisher button:text('Show the key')")
             await tab.page.fill(".publisher input", ADMIN_TOKEN)

@@ -18,6 +18,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 SHOWN = """[...document.querySelectorAll("#notice, #status, #waiting")]
     .filter((one) => one.checkVisibility() && one.textContent).map((one) => one.id).join()"""
+VISIBLE_STATES = """[...document.querySelectorAll("main *")]
+    .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.childElementCount)
+    .map((one) => one.textContent).filter((text) => /\\bon air\\b/i.test(text))"""
 EDGE = "document.getElementById('edge').textContent"
 
 
@@ -41,6 +44,8 @@ async def test_the_page_says_once_that_the_server_is_away_and_nothing_of_a_laten
         await tab.until("document.getElementById('status').textContent !== ''")
         await tab.until(f"{SHOWN} === 'notice'")
         assert await tab.value(EDGE) in ("Live", "Go to live")
+        # No row and no line says a state that nobody knows now.
+        assert await tab.value(VISIBLE_STATES) == []
         with server_at(port, tmp_path):
             await tab.until(f"{SHOWN} === '' && /[0-9] s/.test({EDGE})")
         await tab.page.context.close()

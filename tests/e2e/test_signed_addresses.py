@@ -81,7 +81,7 @@ async def test_the_administrator_sees_all_and_gives_addresses_away(
     tab = await open_tab(browser, server.url, viewport=SMALL)
     await tab.open(view + ("&admin" if "?" in view else "?admin"))
     await tab.page.get_by_role("textbox", name="Admin token").fill(ADMIN_TOKEN)
-    share = tab.page.get_by_role("button", name="Share")
+    share = tab.page.get_by_role("button", name="Share", exact=True)
     assert not await share.is_visible()
     await tab.page.get_by_role("button", name="Show it").click()
     await tab.playing()
@@ -114,7 +114,7 @@ async def test_the_administrator_sees_all_and_gives_addresses_away(
     viewer = await open_tab(browser, server.url, viewport=SMALL)
     await viewer.page.goto(page)
     await viewer.playing()
-    assert not await viewer.page.get_by_role("button", name="Share").is_visible()
+    assert not await viewer.page.get_by_role("button", name="Share", exact=True).is_visible()
     assert viewer.troubles == []
     await viewer.page.context.close()
 
@@ -130,7 +130,7 @@ async def test_the_administrator_sees_who_watches_and_ends_it(
     await tab.open("live/demo?admin")
     await tab.page.get_by_role("textbox", name="Admin token").fill(ADMIN_TOKEN)
     await tab.page.get_by_role("button", name="Show it").click()
-    await tab.page.get_by_role("button", name="Share").click()
+    await tab.page.get_by_role("button", name="Share", exact=True).click()
     end = tab.page.get_by_role("button", name="End bert at 127.0.0.1")
     await end.wait_for()
     await tab.value(f"{script('axe-core').read_text('utf-8')}; 0")

@@ -106,7 +106,7 @@ async def test_the_page_asks_for_a_token_only_where_an_item_needs_one(
     field = tab.page.get_by_label("Token", exact=True)
     await field.fill("wrong")
     await field.press("Enter")
-    await tab.page.get_by_text("This token doesn't open it.").wait_for()
+    await tab.page.get_by_text("The token isn't valid for this address.", exact=True).wait_for()
     await tab.screenshot("visitor-phone-token")
     await field.fill(SigningKeys([KEY]).sign("/live/secret", FOREVER))
     await field.press("Enter")

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.async_api import Browser
 
@@ -22,7 +21,7 @@ from tests.copied_channel import copied_channel, film
 from tests.e2e.conftest import DESKTOP, ENCODES, PHONE, SMALL, open_tab
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
-from tests.programmed_channel import ADMIN, put
+from tests.programmed_channel import keep_span, put
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -58,17 +57,8 @@ def view_of(server: ServerProcess, kind: str) -> str:
     if kind == "programme":
         assert put(server, [{"id": "on", "start": now - 3, "end": now + 900, "title": "On"}]).is_success
         return "live/a/programme:on"
-    address = f"{server.url}/live/a/recordings"
-
-    def kept() -> str:
-        span = {"start": "now-8s", "end": "now-2s", "title": "Kept"}
-        answer = httpx.post(address, json=span, headers=ADMIN, timeout=CLIENT_SECONDS)
-        made = answer.json()["recording"] if answer.status_code == 201 else {"duration": 0}
-        return str(made["id"]) if made["duration"] > 5 else ""
-
-    recording = wait_for(kept, "a recording")
     if kind == "recording":
-        return f"live/a/{recording}"
+        return f"live/a/{keep_span(server, 'a')}"
     start, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + one)) for one in (-2, 1))
     return f"live/a/clip:{start}/{end}"
 
@@ -94,7 +84,7 @@ async def test_what_share_makes_plays_on_the_page_and_in_vlc(
     await tab.page.get_by_role("textbox", name="Admin token").fill(ADMIN_TOKEN)
     await tab.page.get_by_role("button", name="Show it").click()
     await tab.playing()
-    await tab.page.get_by_role("button", name="Share").click()
+    await tab.page.get_by_role("button", name="Share", exact=True).click()
     await tab.page.get_by_role("button", name="Make an address").click()
     await tab.until("document.getElementById('shared-media').value")
     page = await tab.page.get_by_role("textbox", name="For a browser").input_value()

@@ -74,6 +74,7 @@ S3_READS = 8
 """Numbers whose segments are read from S3 at the same time for the head of a file."""
 
 NEEDS_START = f"start: a time is needed, and end; allowed: {EXAMPLES}"
+SLATE_ADVICE = "; a slate fits that the publisher's encoder has made with the same settings"
 NOT_OVER = "a clip is made once all of the span has come: give an end in the past"
 
 
@@ -185,7 +186,8 @@ class ClipRequest(Struct, frozen=True, gc=False):
     def changes(self, error: ClipChangesError) -> Reply:
         """Return the refusal of a span that can't be one file, with the addresses of those that can."""
         start, end = self.bounds.start, self.bounds.end
-        lines = [f"{error}; each of these is one file:"]
+        has_slate = any(map(_begins_with_slate, error.stretches))
+        lines = [f"{error}{SLATE_ADVICE * has_slate}; each of these is one file:"]
         # Media that was sent a little early ends, by its date, behind the beginning of the next publication.
         ends = [*(one.start for one in error.stretches[1:]), end]
         for one, begins_next in zip(error.stretches, ends, strict=True):
@@ -195,6 +197,12 @@ class ClipRequest(Struct, frozen=True, gc=False):
             }
             lines.append(self.address.name + query_of(self.address, {**bounds, **_chosen(self.address)}))
         return refusal(self.request, 409, self.stream.target_duration, "\n".join(lines))
+
+
+def _begins_with_slate(stretch: UniformStretch) -> bool:
+    """Return whether the first segment of any rendition is the channel's slate."""
+    firsts = (next((one for one in each if one.timeline), None) for each in stretch.listed.values())
+    return any(one is not None and one.timeline is not None and one.timeline.is_slate for one in firsts)
 
 
 def _stored_by(segments: Sequence[LiveSegment]) -> tuple[int, ...]:

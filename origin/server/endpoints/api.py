@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import Secret, challenge, presents_key, unauthorized
+from origin.access.authentication import Secret, presents_key
 from origin.access.authorization import Action, NamedResource, ResourceKind
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import token_of
-from origin.access.visible_items import VisibleItems, visible_to
+from origin.access.visible_items import VisibleItems, needs_token, visible_to
 from origin.config.kept_secrets import SecretsError
 from origin.config.options import event_templates
 from origin.events.channel import EventChannel
@@ -32,7 +32,7 @@ from origin.live.requests.dvr_segments import OldestDates, StoredSegments
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_access import StationAccess
 from origin.recordings.handler import describe
-from origin.responses.json_response import UNCACHED, as_json, based
+from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage
 from origin.responses.refusal import plain_refusal
 from origin.server.endpoints.descriptions import (
@@ -134,6 +134,10 @@ class Api:
             "owner": is_admin or access.is_local(request),
             "administrator": is_admin,
         }
+        if is_admin and self._services_of.sessions is not None:
+            shown["counts_viewers"] = True
+        if is_admin and self._services_of.library.preparation is not None:
+            shown["prepares_films"] = True
         if has_lists and (hidden := await self._hidden(request, is_admin=is_admin)):
             shown["hidden"] = hidden
         if has_lists and event_templates(self._services_of.config):
@@ -147,7 +151,7 @@ class Api:
             return []
         token = token_of(request.scope, guard.keys)
         paths = {
-            "library": ["/vod/"] if guard.protected.has_files else [],
+            "library": guard.protected.file_paths,
             "live": [f"/live/{name}" for name in services.live.channels],
             "radio": [f"/radio/{name}" for name in services.mounts],
             "events": [f"/events/{name}" for name in services.events.channels],
@@ -208,6 +212,7 @@ class Api:
         return {
             **describe_stream(channel.stream, channel.state, served.viewers, oldest),
             "window_hours": self._services_of.config.limits.window_hours,
+            "dvr_seconds": max(channel.options.dvr_window, channel.options.past_seconds),
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
             "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
@@ -231,8 +236,8 @@ class Api:
         """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token."""
         visible = await self._visible(request, area)
         if not visible.may_fetch(f"/{area}/{name}"):
-            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
-        return as_json(based(found if visible.shows(f"/{area}/{name}") else [], visible.base))
+            return needs_token(request, self._guard, f"/{area}/{name}")
+        return as_json(visible.based(found if visible.shows(f"/{area}/{name}") else []))
 
     async def _page(
         self,
@@ -253,15 +258,15 @@ class Api:
             one for one in tuple(items) if visible.shows(f"/{area}/{one.name}")
         )
         described = await describe_items(request, page.of_items(listed))
-        return await self._write(request, page, described, len(listed), visible.base)
+        return await self._write(request, page, described, len(listed), visible)
 
     async def _write(
-        self, request: Request, page: ListPage, items: Described, total: int, base: str
+        self, request: Request, page: ListPage, items: Described, total: int, visible: VisibleItems
     ) -> Response:
         written = await AnswerTurns.of(request.scope).spread(
-            msgspec.json.encode(based(one, base)) for one in items
+            msgspec.json.encode(visible.based(one)) for one in items
         )
-        fields = page.fields(f"{base}{quote(request.scope['path'])}", len(items), total)
+        fields = page.fields(f"{visible.base}{quote(request.scope['path'])}", len(items), total)
         return Response(b"[%b]" % b",".join(written), 200, {**UNCACHED, **fields}, "application/json")
 
     async def _visible(self, request: Request, area: str) -> VisibleItems:
@@ -317,14 +322,14 @@ class Api:
         is_heard = mount is None or await self._station_access.accessible(request, [mount])
         visible = await self._visible(request, "live" if mount is None else "radio")
         if not is_heard or not visible.shows(f"/live/{name}/recordings/"):
-            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+            return needs_token(request, self._guard, f"/live/{name}/recordings/")
         if (every := self._services_of.recordings.get(name)) is None:
             return plain_refusal(404, headers=UNCACHED)
         page, recordings = ListPage.of(request.query_params), tuple(every)
         described = await AnswerTurns.of(request.scope).spread(
             describe(name, one) for one in page.of_items(recordings)
         )
-        return await self._write(request, page, described, len(recordings), visible.base)
+        return await self._write(request, page, described, len(recordings), visible)
 
     async def publish_key(self, request: Request) -> Response:
         """Answer the administrator with a channel's key, on every port: no option opens this address.

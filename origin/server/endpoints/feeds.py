@@ -17,10 +17,10 @@ from starlette.routing import BaseRoute, Route
 
 from media.television import rss
 from media.television.rss import FeedDescription, FeedItem
-from origin.access.authentication import challenge, client_address, unauthorized
+from origin.access.authentication import client_address
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
-from origin.access.visible_items import VisibleItems, visible_to
+from origin.access.visible_items import VisibleItems, needs_token, visible_to
 from origin.answers.asgi import ReplyResponse
 from origin.http.client_limits import network_of
 from origin.radio.station_access import StationAccess
@@ -105,7 +105,7 @@ class RecordingFeeds:
         visible = await visible_to(request, self._guard, self._access)
         shown = await self._shown(request, visible, (channel,))
         if not shown:
-            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+            return needs_token(request, self._guard, f"/live/{channel}/recordings/")
         return await self._answer(request, visible, shown, channel, f"/recordings/{quote(channel)}/feed.xml")
 
     async def _shown(self, request: Request, visible: VisibleItems, names: Sequence[str]) -> list[str]:

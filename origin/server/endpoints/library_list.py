@@ -20,15 +20,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import challenge, client_address, unauthorized
+from origin.access.authentication import client_address
 from origin.access.policy import AccessPolicy, sees_covered_alone
 from origin.access.protected_addresses import TokenGuard
-from origin.access.visible_items import VisibleItems, visible_to
+from origin.access.visible_items import VisibleItems, needs_token, visible_to
 from origin.answers.refusals import FOLDER_GONE, FOLDER_RETRY_SECONDS
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
 from origin.http.media_types import media_type
 from origin.http.path_prefixes import ITEM_PREFIX
-from origin.responses.json_response import UNCACHED, based
+from origin.responses.json_response import UNCACHED
 from origin.responses.list_pages import ListPage, is_descending
 from origin.responses.refusal import RefusalError, plain_refusal
 from packager.bounded_dict import BoundedDict
@@ -40,6 +40,7 @@ from packager.library.catalogue import (
     LibraryTitle,
 )
 from packager.library.conversion_command import conversion_command
+from packager.library.file_endings import PLAYLIST_ENDING
 from packager.library.file_probe import Facts, TextFacts
 from packager.library.folder_state import FolderGoneError, FolderState
 from packager.library.library_search import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
@@ -143,7 +144,7 @@ class LibraryList:
         path = request.path_params["path"]
         guard = self._guard
         if not (await visible_to(request, guard, self._access))(path):
-            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+            return needs_token(request, guard, f"/vod/{path}")
         return await self._answer_page(request, path, None, None, ListPage(0, PAGE_ITEMS, {}))
 
     async def _answer_page(
@@ -154,12 +155,13 @@ class LibraryList:
         view: ViewQuery | None,
         wanted: ListPage,
     ) -> Response:
-        query, base, address = request.query_params, "", client_address(request)
-        visible: VisibleItems | None = None
+        query, address = request.query_params, client_address(request)
+        visible = VisibleItems(None)
         covered_alone = sees_covered_alone(request.scope)
         if (guard := self._guards if covered_alone else self._guard) is not None:
             visible = await visible_to(request, guard, self._access)
-            base = visible.base
+        base = visible.base
+        is_listed = None if visible.guard is None else visible
         # The files that a token covers are looked for among all, too.
         is_search = view is not None or base != "" or covered_alone
         try:
@@ -173,7 +175,7 @@ class LibraryList:
                         around=around,
                         patience=PAGE_SECONDS,
                         network=network_of(address),
-                        is_listed=visible,
+                        is_listed=is_listed,
                     )
                 elif path is None:
                     page = await self._catalogue.page(
@@ -181,10 +183,10 @@ class LibraryList:
                         wanted.limit,
                         patience=PAGE_SECONDS,
                         network=network_of(address),
-                        is_listed=visible,
+                        is_listed=is_listed,
                     )
                 else:
-                    page = await self._catalogue.named(path, patience=PAGE_SECONDS, is_listed=visible)
+                    page = await self._catalogue.named(path, patience=PAGE_SECONDS, is_listed=is_listed)
         except TooManyViewsError:
             return plain_refusal(503, "Too many others search or sort the library now.", BUSY)
         except TooManyError:
@@ -194,8 +196,8 @@ class LibraryList:
             return await self._without_folder(error)
         if self._folder is not None and self._folder.trouble and await self._is_gone(self._folder):
             return _folder_gone()
-        key = (path, after, wanted.limit, view, page.offset, page.version, base, visible)
-        body = await self._write(network_of(address), key, page, base, visible)
+        key = (path, after, wanted.limit, view, page.offset, page.version, visible)
+        body = await self._write(network_of(address), key, page, visible)
         headers = {**UNCACHED, **_page_fields(wanted, page, f"{base}{ADDRESS}")}
         return Response(body, media_type="application/json", headers=headers)
 
@@ -213,14 +215,12 @@ class LibraryList:
             log.warning("the library can't be listed", reason=error.strerror)
         return _folder_gone()
 
-    async def _write(
-        self, network: str, key: Hashable, page: CataloguePage, base: str, visible: VisibleItems | None
-    ) -> bytes:
+    async def _write(self, network: str, key: Hashable, page: CataloguePage, visible: VisibleItems) -> bytes:
         """Encode a page in a thread, once for all requests for it."""
         body = self._written.use(key)
         if body is None:
             threads = SHARED_THREADS.of(network, (self, key))
-            body = self._written[key] = await threads.run(_as_json, page, self._thumbnails, base, visible)
+            body = self._written[key] = await threads.run(_as_json, page, self._thumbnails, visible)
         return body
 
 
@@ -279,14 +279,14 @@ def item_of(text: str | None) -> tuple[str, str] | None:
     return kind, path
 
 
-def _as_json(page: CataloguePage, thumbnails: bool, base: str, visible: VisibleItems | None) -> bytes:
-    items = [based(_describe(one, thumbnails=thumbnails, visible=visible), base) for one in page.items]
+def _as_json(page: CataloguePage, thumbnails: bool, visible: VisibleItems) -> bytes:
+    items = [visible.based(_describe(one, thumbnails=thumbnails, visible=visible)) for one in page.items]
     # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
 
 
 def _describe(
-    one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool, visible: VisibleItems | None
+    one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool, visible: VisibleItems
 ) -> dict[str, object]:
     if isinstance(one, ListedSubfolder):
         return {
@@ -302,12 +302,11 @@ def _describe(
         # ffmpeg decodes what is encoded while it is watched, and so a picture of it.
         needs_poster = item["kind"] == "file" and item["encoded"] and item["width"] and not has_some
         item["poster"] = f"/vod/{quote(one.path)}/poster.jpg" if needs_poster else None
-    if visible is not None:
-        # A token for HLS alone doesn't cover the file itself, nor one for the file what is made of it.
-        for name in ("media", "hls", "cover", "poster", "chapters"):
-            address = item[name]
-            if address is not None and not visible.may_fetch(unquote(str(address))):
-                item[name] = None
+    # A token for HLS alone doesn't cover the file itself, nor one for the file what is made of it.
+    for name in ("media", "hls", "cover", "poster", "chapters"):
+        address = item[name]
+        if address is not None and not visible.may_fetch(unquote(str(address))):
+            item[name] = None
     return item
 
 
@@ -339,7 +338,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "reason": facts.reason,
         "incomplete": facts.incomplete,
         "convert": conversion_command(entry.path, facts),
-        "media": f"/media/{path}",
+        "media": None if path.endswith(PLAYLIST_ENDING) else f"/media/{path}",
         "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
         "obstacle": facts.obstacle,
         "encoded": facts.encoded,
@@ -364,7 +363,8 @@ def content_type(path: str, codecs: Sequence[str]) -> str | None:
         codecs: the codec strings of its streams; none where it couldn't be read.
     """
     # RFC 6381 §3.2: several codecs are one quoted string.
-    return f'{media_type(path)}; codecs="{", ".join(codecs)}"' if codecs else None
+    container = "video/mp4" if path.endswith(PLAYLIST_ENDING) else media_type(path)
+    return f'{container}; codecs="{", ".join(codecs)}"' if codecs else None
 
 
 def _describe_text(text: TextFacts) -> dict[str, object]:

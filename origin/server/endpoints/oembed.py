@@ -70,7 +70,7 @@ async def _describe(request: Request) -> Response:
         "width": width,
         "height": height,
         "html": f'<iframe src="{escape(source)}" width="{width}" height="{height}" title="{escape(title)}"'
-        ' style="border:0" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>',
+        ' style="border:0" allow="autoplay; picture-in-picture" allowfullscreen></iframe>',
     }
     return JSONResponse(described, headers=KEPT)
 

@@ -114,7 +114,8 @@ def routes(keys: TokenKeys, access: AccessPolicy) -> list[BaseRoute]:
             return plain_refusal(400, str(error), UNCACHED)
         # Asked behind a token, as the page does, the server's own address is the one without it.
         own = f"{TOKEN_PREFIX}{addressed_token(request.scope)}"
-        url = f"{base_url(request).removesuffix(own)}{signed.address}"
-        return as_json({"url": url, "token": signed.token, "expires": signed.expires})
+        base = base_url(request).removesuffix(own)
+        found = {"url": f"{base}{signed.address}", "page": f"{base}{signed.page}"}
+        return as_json({**found, "token": signed.token, "expires": signed.expires})
 
     return [Route(ADDRESS, sign, methods=["GET", "POST"])]

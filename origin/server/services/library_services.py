@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from packager.library.local_storage import Library, Withheld
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.s3.limits import S3Limits
 from packager.vod import TitleLimits, Titles
+from packager.vod.film_facts import sequence_facts
 from packager.vod.sprites.sprite_maker import RemoteDrawing, SpriteLimits, SpriteMaker
 
 if TYPE_CHECKING:
@@ -291,7 +293,11 @@ def _catalogue(
         _listed_files(storage),
         tools,
         PackagingFacts(
-            titles.facts.obstacle, titles.facts.is_encoded, titles.facts.text, titles.facts.has_thumbnails
+            titles.facts.obstacle,
+            titles.facts.is_encoded,
+            titles.facts.text,
+            titles.facts.has_thumbnails,
+            partial(sequence_facts, titles.sequence),
         ),
         limits=replace(limits.catalogue, listing=listing),
     )

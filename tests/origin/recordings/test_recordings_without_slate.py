@@ -160,3 +160,30 @@ def test_the_recording_of_an_event_has_no_slate(
     wait_for(lambda: recordings(server, "p"), "the recording")
     (recording,) = recordings(server, "p")
     check(server, recording, films[1])
+
+
+@pytest.mark.parametrize(("size", "status"), [("640x360", 409), ("160x120", 200)])
+def test_a_clip_over_the_slate_is_one_file_if_the_publishers_encoder_has_made_it(
+    channel: Callable[..., ServerProcess], films: tuple[Path, Path], size: str, status: int
+) -> None:
+    films[0].unlink()
+    make(films[0], f"color=red:size={size}", 2)
+    begin = time.time()
+    server = channel('dvr = "10m"')
+    wait_for_slate(server, 0)
+    publish(server, films[1])
+    wait_for_slate(server, 2)
+    clip = f"{server.url}/live/p/clip.mp4?start={begin}&end={time.time()}"
+
+    def answered() -> httpx.Response | None:
+        found = httpx.get(clip, follow_redirects=True, timeout=CLIENT_SECONDS)
+        return None if found.status_code == 404 else found
+
+    answer = wait_for(answered, "all of the span")
+    assert answer is not None
+    assert answer.status_code == status, answer.text
+    if status == 409:
+        first, *parts = answer.text.splitlines()
+        advice = "a slate fits that the publisher's encoder has made with the same settings"
+        assert advice in first
+        assert len(parts) > 1
