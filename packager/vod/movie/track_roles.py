@@ -10,14 +10,14 @@ COMMENTARY, DESCRIPTION, DUB = "commentary", "description", "dub"
 INTELLIGIBLE = "enhanced-audio-intelligibility"
 CAPTION, FORCED = "caption", "forced-subtitle"
 
-_NAMED = tuple(
-    (role, re.compile(rf"\b(?:{words})\b", re.IGNORECASE))
-    for role, words in (
-        (COMMENTARY, "commentar(?:y|ies)|kommentare?|commentaires?|comentarios?|commento"),
-        (DESCRIPTION, "(?-i:AD|DVS)|audio ?descri[pç][a-zã]*|described|descriptive|audiodeskription"),
-        (CAPTION, "sdh|cc|hearing|closed captions"),
-    )
+_COMMENTARY = re.compile(
+    r"\b(?:commentar(?:y|ies)|kommentare?|commentaires?|comentarios?|commento)\b", re.IGNORECASE
 )
+_DESCRIPTION = re.compile(
+    r"\b(?:(?-i:AD|DVS)|audio ?descri[pç][a-zã]*|described|descriptive|audiodeskription)\b", re.IGNORECASE
+)
+_CAPTION = re.compile(r"\b(?:sdh|cc|hearing|closed captions)\b", re.IGNORECASE)
+_NAMED = ((COMMENTARY, _COMMENTARY), (DESCRIPTION, _DESCRIPTION), (CAPTION, _CAPTION))
 """Words of tracks' names that say a purpose."""
 
 
