@@ -79,6 +79,7 @@ from origin.system.address_file import AddressFile
 from origin.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
 from origin.system.end_signals import ended_by_signals
 from origin.tls.certificates import Certificates, configured_certificates
+from origin.tls.own_server import lead_own_requests
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError
@@ -253,6 +254,7 @@ async def _make_ready(
         certificates = await SHARED_THREADS.run(configured_certificates, config)
         services.add(certificates)
         followers.append(lambda _: certificates.reload())
+    lead_own_requests(config)
     reset_key = await SHARED_THREADS.run(kept_reset_key, config)
     admin = services.publishers.keys.admin
     followers.append(partial(take_admin_token, admin))
