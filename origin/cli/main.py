@@ -390,20 +390,26 @@ def sign(
 ) -> None:
     """Print an address that can be given away: valid for a time, for PATH and all that is beneath it.
 
-    PATH is as in the address, such as /vod/film.mp4/master.m3u8, /live/demo/master.m3u8 or /radio/demo.mp3.
-    Of a playlist, all that a player needs is signed.
+    PATH is as in the address, such as /vod/film.mp4/master.m3u8, /live/demo/master.m3u8 or /radio/demo.mp3,
+    or a whole URL of the server. Of a playlist, all that a player needs is signed. Faults that
+    the configuration shows, such as that nothing is served there, are written to standard error.
     """
     from origin.access.address_tokens import SigningKeys, expiry, sign_address
     from origin.config.kept_secrets import signing_keys
     from origin.config.own_addresses import base_address
+    from origin.server.services.signable_addresses import SignableAddresses
 
+    addresses = SignableAddresses.configured(server.config)
     keys = SigningKeys(signing_keys(server.config, server.folder))
     try:
+        path = addresses.path_of(path)
         signed = sign_address(
             keys, path, expiry(lifetime), name, allows_clips=clips, may_publish=publish, client=address
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    for fault in addresses.faults(path, publishes=publish):
+        _print_line(fault)
     click.echo(f"{base_address(server.config)}{signed.address}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from origin.config.errors import CommandError
 from origin.config.options import Config
 
@@ -44,6 +46,13 @@ def own_address(config: Config) -> str:
         raise CommandError(f"{key} is 0: name the server with --to, such as http://127.0.0.1:8000")
     host = server.admin_host if server.admin_port else server.host
     return address_with("https" if is_led else "http", LOOPBACK_OF.get(host, host), port)
+
+
+def own_names(config: Config) -> frozenset[str]:
+    """Return the names and addresses of the server in URLs of it, as far as the configuration says them."""
+    server = config.server
+    public = urlsplit(server.public_url).hostname
+    return frozenset((*LOOPBACK, server.host, *server.names, *(() if public is None else (public,))))
 
 
 def address_with(scheme: str, host: str, port: int) -> str:

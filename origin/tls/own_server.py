@@ -6,7 +6,7 @@ import ssl
 from urllib.parse import urlsplit
 
 from origin.config.options import Config
-from origin.config.own_addresses import DEFAULT_PORTS, LOOPBACK, own_address
+from origin.config.own_addresses import DEFAULT_PORTS, own_address, own_names
 from packager.sources.pullers.address_guard import OwnServer, lead_own_connections
 
 
@@ -26,8 +26,7 @@ def lead_own_requests(config: Config) -> None:
 
         return own_context(config)
 
-    names = (*LOOPBACK, server.host, *server.names, urlsplit(server.public_url).hostname or server.host)
     own = urlsplit(own_address(config))
     host, port = own.hostname or server.host, own.port or DEFAULT_PORTS[own.scheme]
     verified = trust if own.scheme == "https" else None
-    lead_own_connections(OwnServer(frozenset(names), server.port, host, port, verified))
+    lead_own_connections(OwnServer(own_names(config), server.port, host, port, verified))

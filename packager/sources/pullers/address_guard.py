@@ -91,7 +91,7 @@ class OwnServer:
 
     Attributes:
         names: of the server in configured URLs.
-        port: the plain one.
+        port: number of the plain port.
         host: at which it is reached instead.
         own_port: at which it is reached instead.
         trust: returns by which certificates it is verified there, and blocks; None: it isn't encrypted.
