@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
@@ -305,13 +306,16 @@ def check(  # click's way to pass options
     logging_setup.configure("debug" if verbose else "info", "text", redactor)
     shows_progress = sys.stderr.isatty()
 
-    def show(looked_at: int, listed: int) -> None:
+    def show(line: str) -> None:
         if shows_progress:
-            click.echo(f"\r{looked_at} of {listed} segments", nl=False, err=True)
+            # The line before is erased (ECMA-48 §8.3.41).
+            shown = redactor.without_known(line)[: shutil.get_terminal_size().columns - 1]
+            click.echo(f"\r\x1b[K{shown}", nl=False, err=True)
 
-    report = asyncio.run(judge.check(url, most, show, is_insecure=is_insecure))
-    if shows_progress and report.listed:
-        click.echo(err=True)
+    try:
+        report = asyncio.run(judge.check(url, most, show, is_insecure=is_insecure))
+    finally:
+        show("")
     # Reports are kept and shown to others, so known secrets are removed; the rest of a query stays.
     faults, notes = (list(map(redactor.without_known, some)) for some in (report.faults, report.notes))
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise, zip_longest
@@ -21,7 +21,7 @@ from media.hls.multivariant import (
 from media.mp4.fragments.sidx import sidx_bytes
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.index.chapters import DATA_ID
-from packager.vod.index.file_index import ONLY_I_FRAMES, FileIndex, OfferedTrack
+from packager.vod.index.file_index import ENCODED_SOUND, ONLY_I_FRAMES, FileIndex, OfferedTrack
 from packager.vod.index.lengthened_tracks import HELD_DIFFERENCE, end_of, lengthened, plain_picture
 from packager.vod.pictures.i_frame_file import IFrames, i_frame_variant
 from packager.vod.pictures.storyboard import Storyboard
@@ -289,14 +289,12 @@ def _media(group: Sequence[OfferedTrack], base: str, group_id: str) -> list[Medi
     """List a group's tracks: names differ, and one of each language is chosen by itself (§4.4.6.1.1)."""
     listed: list[Media] = []
     for track in group:
-        name, language = title_of(track) or track.name, track.language
-        if any(one.name == name for one in listed):
-            name = f"{name} ({track.name})"
+        language, taken = track.language, {one.name for one in listed}
         listed.append(
             Media(
                 "AUDIO",
                 group_id,
-                name=name,
+                name=next(name for name in _names_of(track) if name not in taken),
                 uri=_playlist_uri(base, track),
                 language=language,
                 default=not listed,
@@ -305,6 +303,17 @@ def _media(group: Sequence[OfferedTrack], base: str, group_id: str) -> list[Medi
             )
         )
     return listed
+
+
+def _names_of(track: OfferedTrack) -> Iterator[str]:
+    """Yield names of a sound, the best first.
+
+    §4.4.6.1.1: groups of other codecs name a sound alike: an encoded one has the name of the film's own.
+    """
+    own, title = track.name.removesuffix(ENCODED_SOUND), title_of(track)
+    yield title or own
+    yield f"{title or own} ({own})"
+    yield f"{title or own} ({track.name})"
 
 
 def title_of(track: OfferedTrack) -> str | None:

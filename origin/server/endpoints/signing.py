@@ -89,7 +89,6 @@ def routes(keys: TokenKeys, access: AccessPolicy, addresses: SignableAddresses) 
 
     Args:
         access: decides who is the administrator.
-        addresses: those of the server, which may be signed.
     """
 
     async def sign(request: Request) -> Response:

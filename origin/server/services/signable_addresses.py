@@ -58,7 +58,7 @@ class SignableAddresses:
 
         Args:
             text: a path, perhaps without the slash before it, or a whole URL of this server, perhaps signed.
-            base: the URL of the server by which it is asked, besides the configured ones.
+            base: the server's URL for the client that asks, besides the configured ones.
 
         Raises:
             ValueError: it means no address of this server; the text says what is allowed.
