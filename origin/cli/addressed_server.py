@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -25,7 +25,7 @@ from packager.safe_files import DataFolder
 
 DEFAULT_CONFIG = Path(CONFIGURATION)
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = Callable[..., Any]
 
 CONFIG = click.option(
     "--config", "file", type=click.Path(path_type=Path), help="TOML file. [default: headwater.toml]"

@@ -54,7 +54,7 @@ _Timed = tuple[ExpectedSegment, check_segments.SegmentTiming]
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class _WaitingPlaylist:
     """The segments of a playlist that wait to be read.
 
     Attributes:
@@ -82,13 +82,13 @@ class WholeCheck:
         self._load = load
         self._most = most
         self._on_progress = on_progress
-        self._waiting: list[_Listed] = []
+        self._waiting: list[_WaitingPlaylist] = []
         self.looked_at = self.listed = 0
 
     def add(self, segments: Sequence[ExpectedSegment], on_read: OnRead, *, is_rounded: bool = False) -> None:
-        """Have a playlist's segments read once all playlists are known; see `_Listed`."""
+        """Have a playlist's segments read once all playlists are known; see `_WaitingPlaylist`."""
         self.listed += len(segments)
-        self._waiting.append(_Listed(_chosen(segments, self._most), is_rounded, on_read))
+        self._waiting.append(_WaitingPlaylist(_chosen(segments, self._most), is_rounded, on_read))
 
     async def run(self) -> None:
         """Read the segments of all playlists, and report on each playlist."""
@@ -97,9 +97,9 @@ class WholeCheck:
             one.on_read(*await self._problems(one, _chosen(one.segments, share)))
 
     async def _problems(
-        self, listed: _Listed, wanted: Sequence[ExpectedSegment]
+        self, listed: _WaitingPlaylist, wanted: Sequence[ExpectedSegment]
     ) -> tuple[list[str | None], float | None]:
-        """Judge segments; return the arguments of `_Listed.on_read`."""
+        """Judge segments; return the arguments of `_WaitingPlaylist.on_read`."""
         # Of a hostile playlist each segment has an init segment of its own: only one is held.
         held: tuple[CheckedPiece, bytes] | None = None
         found: list[str | None] = []

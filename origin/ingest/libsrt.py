@@ -210,7 +210,7 @@ class Libsrt:
         return sock, _read_address(address.raw), stream_id.raw[: size.value]
 
     def latency(self, sock: int) -> float:
-        """Return the seconds for which a connection holds what it has received."""
+        """Return the seconds for which libsrt holds received data of a connection."""
         found, size = ctypes.c_int(), ctypes.c_int(ctypes.sizeof(ctypes.c_int))
         option = int(Option.RECEIVE_LATENCY)
         self._check(self._library.srt_getsockflag(sock, option, ctypes.byref(found), ctypes.byref(size)))
