@@ -81,6 +81,10 @@ class FragmentMuxer:
         fragments = [track.pull() for track in self._tracks.values()]
         return [*begun, *filter(None, fragments)]
 
+    def finish(self) -> list[InitSegment | Fragment]:
+        """Write the last sample of each track, at the end of the stream."""
+        return [*self.push(()), *filter(None, (track.finish() for track in self._tracks.values()))]
+
     def _configure(self, source: StreamTrack) -> _PictureWriter | _SoundWriter:
         """Begin to write a track, which may take the place of another one."""
         check_copied(source)

@@ -64,6 +64,7 @@ class _Pictures:
 
     Attributes:
         has_fields: whether pictures have come whose two fields were access units of their own.
+        newest_packet: the newest packet of the stream, whole.
     """
 
     def __init__(self, coding: VideoCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
@@ -77,6 +78,22 @@ class _Pictures:
         self._time: int | None = None
         self._track: StreamTrack | None = None
         self.has_fields = False
+        self.newest_packet = b""
+
+    def finish(self, found: list[Packet]) -> None:
+        """Append the last picture at the end of the stream, unless it was cut off.
+
+        Raises:
+            MediaError: see `push`.
+        """
+        # §2.4.3.5: only the last packet of a PES packet is filled up by its adaptation field, but for clocks.
+        unit = self.reader.finish()
+        if unit is not None and self.newest_packet[3] & 0x20:
+            self.push(unit, found)
+        if self._first_field is not None:
+            data, _, (times, looked) = self._first_field
+            self._first_field = None
+            self._append(data, looked, times, found)
 
     def push(self, unit: Unit, found: list[Packet]) -> None:
         """Push a unit, and append the packets of its pictures.
@@ -149,6 +166,15 @@ class _Sounds:
         self._skipped = 0
         self._facts: FrameFacts | None = None
         self._track: StreamTrack | None = None
+
+    def finish(self, found: list[Packet]) -> None:
+        """Append the last frames at the end of the stream; a frame that was cut off is none.
+
+        Raises:
+            MediaError: see `push`.
+        """
+        if (unit := self.reader.finish()) is not None:
+            self.push(unit, found)
 
     def push(self, unit: Unit, found: list[Packet]) -> None:
         """Push a unit, and append the packets that it completes.
@@ -289,8 +315,21 @@ class TransportDemuxer:
         pieces.sort(key=lambda one: one[0].begin)
         for piece, stream in pieces:
             unit = stream.reader.push(piece)
+            if isinstance(stream, _Pictures):
+                stream.newest_packet = block.packet((piece.end - block.place(0)) // PACKET - 1)
             if unit is not None:
                 stream.push(unit, found)
+        return found
+
+    def finish(self) -> list[Packet]:
+        """Return the packets that the end of the stream completes.
+
+        Raises:
+            MediaError: see `receive_data`.
+        """
+        found = list[Packet]()
+        for stream in self._streams.values():
+            stream.finish(found)
         return found
 
     def _look_for_tables(self, block: PacketBlock) -> int:

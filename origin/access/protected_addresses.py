@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
+from urllib.parse import quote
 
 from origin.access.address_tokens import PLAYLISTS, Token, has_clip, is_plain
 from origin.access.token_keys import EXPIRED, NOT_VALID, TokenKeys
 from origin.access.viewer_sessions import ViewerSession, ViewerSessions
+from origin.vod.addresses import PREFIX, find_address
 from packager.library.title_files import RENDITION
 
 GRACE_SECONDS = 12.0
@@ -296,13 +298,13 @@ class TokenGuard:
 
 def _of_title(path: str) -> str:
     """Return the address of a title's file as that of the title; empty for any other address."""
-    if not path.startswith("/vod/"):
+    if not path.startswith(PREFIX):
         return ""
-    parts = path.split("/")
-    for at, part in enumerate(parts):
-        if found := RENDITION.fullmatch(part):
-            return "/".join((*parts[:at], found["title"], *parts[at + 1 :]))
-    return ""
+    address = find_address(quote(path).encode())
+    # Only the film's own part is one: a folder may be named like a title's file.
+    film = path.removeprefix(PREFIX) if address is None else address.film
+    title = _title_of(film)
+    return f"{PREFIX}{title}{path.removeprefix(PREFIX + film)}" if title else ""
 
 
 def _title_of(path: str) -> str:

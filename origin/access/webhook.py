@@ -9,8 +9,7 @@ Import this late: most servers have no webhook, and restart faster without an HT
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -19,9 +18,6 @@ from origin.access.limits import WebhookLimits
 from packager.sources.pullers.guarded_http import certificates, guarded_client
 from packager.sources.retries import PullError
 from packager.threads import SHARED_THREADS
-
-Trust = Callable[[], ssl.SSLContext]
-"""Returns by which certificates another server is verified; blocks."""
 
 
 class DeniedError(Exception):
@@ -42,12 +38,10 @@ class Webhook:
     Args:
         url: the administrator's choice, so it may be in a private network or on this machine.
         limits: how long an answer may take, and how many requests may wait for theirs.
-        trust: by which the other server is verified.
     """
 
-    def __init__(self, url: str, limits: WebhookLimits, trust: Trust = certificates) -> None:
+    def __init__(self, url: str, limits: WebhookLimits) -> None:
         self._url = url
-        self._trust = trust
         self._limits = limits
         self._asking = 0
 
@@ -78,9 +72,8 @@ class Webhook:
         try:
             async with asyncio.timeout(self._limits.seconds):
                 await SHARED_THREADS.run(certificates)
-                trust = await SHARED_THREADS.run(self._trust)
                 async with (
-                    guarded_client(self._url, timeout=None, trust=trust) as client,
+                    guarded_client(self._url, timeout=None) as client,
                     client.stream("POST", self._url, **content) as answer,
                 ):
                     return answer

@@ -108,7 +108,7 @@ class CheckReport:
 async def check(
     url: str,
     most: int = MAX_SEGMENTS,
-    on_progress: Callable[[int, int], None] = lambda _, __: None,
+    on_progress: Callable[[str], None] = lambda _: None,
     *,
     is_insecure: bool = False,
 ) -> CheckReport:
@@ -116,7 +116,7 @@ async def check(
 
     Args:
         most: number of segments of finished playlists and manifests that are read at most.
-        on_progress: called with how many of how many segments have been read.
+        on_progress: called with a line about what is being judged.
         is_insecure: whether a server with any certificate is trusted.
 
     Raises:
@@ -147,6 +147,7 @@ async def check(
                     )
             one = judge.playlist if is_playlist else judge.manifest if is_manifest else judge.file
             await one(url)
+            await judge.finish()
         except FAILURES as error:
             raise CheckError(f"{url}: {explained(error)}") from error
     return report
@@ -163,12 +164,12 @@ async def _check_folder(
         raise CheckError(f"no {' and no '.join(folder_transport.PLAYLISTS)} in that folder")
     async with httpx.AsyncClient(transport=transport) as client:
         judge = _Judge(client, report, thoroughness, is_server=False)
-        judge.whole.playlists = len(urls)
         for url in urls:
             try:
                 await (judge.manifest(url) if url.endswith(".mpd") else judge.playlist(url))
             except FAILURES as error:
                 report.expect(False, url, f"can't be judged: {error or type(error).__name__}")
+        await judge.finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ class Thoroughness:
     """The number of segments that are read at most, and the callback for the progress."""
 
     most: int
-    on_progress: Callable[[int, int], None]
+    on_progress: Callable[[str], None]
 
 
 class _Judge:
@@ -195,10 +196,14 @@ class _Judge:
         self._starts: dict[str, list[float]] = {}
         self._targets: dict[str, int] = {}
         self._lengths: dict[str, float] = {}
-        self.whole = WholeCheck(self._loaded, thoroughness.most, thoroughness.on_progress)
+        self._show = thoroughness.on_progress
+        self._whole = WholeCheck(self._loaded, thoroughness.most, thoroughness.on_progress)
+        # Checks of several playlists together, whose segments are read before.
+        self._joint_checks: list[Callable[[], None]] = []
 
     async def playlist(self, url: str, *, named: bool = False) -> None:
         """Judge a playlist, which another one may have named, and everything it names."""
+        self._show(url)
         text = await self._playlist_text(url)
         if text is None:
             return
@@ -303,7 +308,6 @@ class _Judge:
                 expect(known, where, f"{told} (RFC 8216bis §4.4.6.2)")
         self._independent = bool(playlist.is_independent_segments)
         names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
-        self.whole.playlists *= min(len(dict.fromkeys(names)), MAX_VARIANTS) or 1
         for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
             where = urljoin(url, name)
             await self._try(where, self.playlist(where, named=True))
@@ -341,7 +345,11 @@ class _Judge:
             self._lengths[url] = sum(one.duration or 0.0 for one in playlist.segments)
             # §4.4.4.1: before version 3 durations are whole seconds
             is_rounded = (playlist.version or 1) < DECIMAL_VERSION
-            await self._segments(url, _listed(url, playlist), is_rounded=is_rounded)
+
+            def add(problems: list[str | None], _presented: float | None) -> None:
+                self._add_problems(url, problems)
+
+            self._whole.add(_listed(url, playlist), add, is_rounded=is_rounded)
             if self._independent or playlist.is_independent_segments:
                 await self._try(url, self._segments_alone(url, playlist))
         else:
@@ -377,12 +385,12 @@ class _Judge:
             where = urljoin(url, name)
             await self._try(where, self.file(where))
 
-    async def _segments(
-        self, where: str, segments: Sequence[ExpectedSegment], *, is_rounded: bool = False
-    ) -> None:
-        """Read the segments of what is finite, and judge each."""
-        self._add_problems(where, await self.whole.problems(segments, is_rounded=is_rounded))
-        self._report.looked_at, self._report.listed = self.whole.looked_at, self.whole.listed
+    async def finish(self) -> None:
+        """Read the segments of what is finite, and judge each, and what several playlists have in common."""
+        await self._whole.run()
+        self._report.looked_at, self._report.listed = self._whole.looked_at, self._whole.listed
+        for check_jointly in self._joint_checks:
+            check_jointly()
 
     async def _segments_alone(self, url: str, playlist: m3u8.M3U8) -> None:
         """Decode some segments alone, as EXT-X-INDEPENDENT-SEGMENTS promises (RFC 8216bis §4.4.2.1)."""
@@ -409,13 +417,12 @@ class _Judge:
             return
         try:
             sets = dash_manifest_reader.read_manifest(url, text, time.time())
-            self.whole.playlists *= sum(map(len, sets)) or 1
             for one in sets:
                 for representation in one:
                     where = f"{url}: representation {representation.name!r}"
                     await self._try(where, self._representation(where, representation))
                 await self._try(url, self._aligned(url, [other for other in one if other.aligned]))
-            self._cover(url, [one for group in sets for one in group])
+            self._joint_checks.append(lambda: self._cover(url, [one for group in sets for one in group]))
         except dash_manifest_reader.ManifestError as error:
             self._report.expect(False, url, str(error))
 
@@ -430,15 +437,20 @@ class _Judge:
         )
 
     async def _representation(self, where: str, one: dash_manifest_reader.CheckedRepresentation) -> None:
+        self._show(where)
         pieces = await self._pieces(one)
         if not one.is_live:
             self._report.expect(bool(pieces), where, "has no segments (ISO/IEC 23009-1 §5.3.9)")
         init = b"" if one.init is None else await self._bounded(one.init)
         if one.init is not None:
             self._report.expect(bool(init), where, f"{one.init.url} isn't there")
-        await self._segments(where, _listed_in_manifest(one, pieces))
-        if self.whole.presented is not None:
-            self._lengths[f"{where} of period {one.period}"] = self.whole.presented
+
+        def add(problems: list[str | None], presented: float | None) -> None:
+            self._add_problems(where, problems)
+            if presented is not None:
+                self._lengths[f"{where} of period {one.period}"] = presented
+
+        self._whole.add(_listed_in_manifest(one, pieces), add)
         if not one.video or one.access_point not in CLOSED_ACCESS_POINTS:
             return
         for piece in check_segments.some(pieces[1:]):
@@ -578,6 +590,7 @@ class _Judge:
 
     async def file(self, url: str) -> None:
         """Judge how a file's address answers ranges and conditions."""
+        self._show(url)
         expect = self._report.expect
         head = await self._client.head(url)
         if not self._is_server:

@@ -48,7 +48,25 @@ class ExpectedSegment:
     is_image: bool = False
 
 
+OnRead = Callable[[list[str | None], float | None], None]
+
 _Timed = tuple[ExpectedSegment, check_segments.SegmentTiming]
+
+
+@dataclass(frozen=True, slots=True)
+class _WaitingPlaylist:
+    """The segments of a playlist that wait to be read.
+
+    Attributes:
+        segments: as many as may be read of it, from everywhere, the last among them.
+        is_rounded: whether durations are whole seconds, so that their sum may differ from the media's.
+        on_read: called with the faults, and with the seconds from the playlist's beginning to the presented
+            end of its last segment's media; None if unknown.
+    """
+
+    segments: Sequence[ExpectedSegment]
+    is_rounded: bool
+    on_read: OnRead
 
 
 class WholeCheck:
@@ -57,37 +75,36 @@ class WholeCheck:
     Args:
         load: fetches a segment or an init segment.
         most: segments that are looked at in the whole run.
-        on_progress: called with how many of how many were looked at.
-
-    Attributes:
-        presented: seconds from a playlist's beginning to the presented end of its last segment's media, of
-            the playlist that was judged last; None if unknown.
+        on_progress: called with a line about how many of how many were looked at.
     """
 
-    def __init__(self, load: Load, most: int, on_progress: Callable[[int, int], None]) -> None:
+    def __init__(self, load: Load, most: int, on_progress: Callable[[str], None]) -> None:
         self._load = load
         self._most = most
         self._on_progress = on_progress
-        self.playlists = 1
-        self.presented: float | None = None
+        self._waiting: list[_WaitingPlaylist] = []
         self.looked_at = self.listed = 0
 
-    async def problems(
-        self, segments: Sequence[ExpectedSegment], *, is_rounded: bool = False
-    ) -> list[str | None]:
-        """Judge a playlist's segments; return the fault of each with its address, and of all, or None.
-
-        Args:
-            is_rounded: whether durations are whole seconds, so that their sum may differ from the media's.
-        """
+    def add(self, segments: Sequence[ExpectedSegment], on_read: OnRead, *, is_rounded: bool = False) -> None:
+        """Have a playlist's segments read once all playlists are known; see `_WaitingPlaylist`."""
         self.listed += len(segments)
-        wanted = self._chosen(segments)
+        self._waiting.append(_WaitingPlaylist(_chosen(segments, self._most), is_rounded, on_read))
+
+    async def run(self) -> None:
+        """Read the segments of all playlists, and report on each playlist."""
+        shares = _shares([len(one.segments) for one in self._waiting], self._most)
+        for one, share in zip(self._waiting, shares, strict=True):
+            one.on_read(*await self._problems(one, _chosen(one.segments, share)))
+
+    async def _problems(
+        self, listed: _WaitingPlaylist, wanted: Sequence[ExpectedSegment]
+    ) -> tuple[list[str | None], float | None]:
+        """Judge segments; return the arguments of `_WaitingPlaylist.on_read`."""
         # Of a hostile playlist each segment has an init segment of its own: only one is held.
         held: tuple[CheckedPiece, bytes] | None = None
         found: list[str | None] = []
         before: _Timed | None = None
         first: _Timed | None = None
-        self.presented = None
         for one in wanted:
             if one.init is not None and (held is None or held[0] != one.init):
                 held = one.init, (await self._loaded(one.init))[1]
@@ -100,21 +117,14 @@ class WholeCheck:
                     first = before
             found.append(None if told is None else f"{one.piece.url} {told}")
             self.looked_at += 1
-            self._on_progress(self.looked_at, self.listed)
-        if first is not None and before is not None:
-            if not is_rounded:
-                found.append(_wrong_sum(first, before))
-            if before[0] is segments[-1] and before[0].start is not None:
-                self.presented = before[0].start + before[1].presented_end - before[1].begin
-        return found
-
-    def _chosen(self, segments: Sequence[ExpectedSegment]) -> Sequence[ExpectedSegment]:
-        """Choose as many as this playlist's share of the budget, from everywhere, the last among them."""
-        share = max(2, self._most // self.playlists)
-        if len(segments) <= share:
-            return segments
-        places = {round(number * (len(segments) - 1) / (share - 1)) for number in range(share)}
-        return [segments[place] for place in sorted(places)]
+            self._on_progress(f"{self.looked_at} of {self.listed} segments")
+        if first is None or before is None:
+            return found, None
+        if not listed.is_rounded:
+            found.append(_wrong_sum(first, before))
+        if before[0] is listed.segments[-1] and before[0].start is not None:
+            return found, before[0].start + before[1].presented_end - before[1].begin
+        return found, None
 
     async def _loaded(self, piece: CheckedPiece) -> tuple[str | None, bytes]:
         try:
@@ -138,6 +148,24 @@ class WholeCheck:
             return told, None
         timing = await check_segments.timing(init or b"", data)
         return ("has no media that ffprobe can read" if timing is None else None), timing
+
+
+def _shares(counts: Sequence[int], most: int) -> list[int]:
+    """Share a budget of segments between playlists: what short ones leave is for the others, two at least."""
+    shares = [0] * len(counts)
+    order = sorted(range(len(counts)), key=counts.__getitem__)
+    for done, index in enumerate(order):
+        shares[index] = min(counts[index], max(2, most // (len(order) - done)))
+        most -= shares[index]
+    return shares
+
+
+def _chosen(segments: Sequence[ExpectedSegment], most: int) -> Sequence[ExpectedSegment]:
+    """Choose as many segments as may be read, from everywhere, the last among them."""
+    if len(segments) <= most:
+        return segments
+    places = {round(number * (len(segments) - 1) / (most - 1)) for number in range(most)}
+    return [segments[place] for place in sorted(places)]
 
 
 def _wrong_time(

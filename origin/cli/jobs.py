@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from origin.server.services.library_services import (
     make_served_library,
 )
 from origin.server.services.limits import Limits
+from origin.system.end_signals import ended_by_signals
 from packager.jobs.job import Job, JobKind, JobState, Status
 from packager.jobs.limits import JobsLimits
 from packager.jobs.package_job import LadderMode, Packaged, package_jobs, package_kind
@@ -129,12 +129,10 @@ async def work(config: Config, limits: Limits | None) -> None:
             if (thumbnails := await _thumbnail_kind(config, found, stack)) is not None:
                 kinds.append(thumbnails)
             working = asyncio.ensure_future(work_off(redis, kinds, found.jobs.queue))
-            loop = asyncio.get_running_loop()
-            for one in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(one, working.cancel)
             log.info("waiting for jobs", queue=config.cluster.url, kinds=[kind.name for kind in kinds])
-            with contextlib.suppress(asyncio.CancelledError):
+            with ended_by_signals(working.cancel), contextlib.suppress(asyncio.CancelledError):
                 await working
+    log.info("the worker has ended")
 
 
 async def _thumbnail_kind(config: Config, limits: Limits, stack: contextlib.ExitStack) -> JobKind | None:

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
@@ -24,11 +25,22 @@ import uvloop
 
 from media.errors import MediaError
 from origin.cli import start
+from origin.cli.addressed_server import (
+    CONFIG,
+    INSECURE,
+    TOKEN,
+    AddressedServer,
+    config_file,
+    configured_server,
+    load_config,
+    named_options,
+    running_server,
+)
 from origin.config import load, logging_setup
 from origin.config.errors import CommandError
 from origin.config.options import Config, ConfigError, redactor_of
 from packager.data_lock import DataInUseError
-from packager.library.local_storage import CONFIGURATION, NotFoundError
+from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import ToolsError
 from packager.redaction import Redactor, redact, secrets_of
 
@@ -43,12 +55,6 @@ PUBLISH_KEY = "HEADWATER_PUBLISH_KEY"  # a name
 NEEDS_RESTART = 3
 """Exit status of a reload whose changes don't all have an effect yet."""
 
-INSECURE = click.option(
-    "--insecure", "is_insecure", is_flag=True, help="Take any certificate of the server's."
-)
-"""The option of commands that ask a server, besides SSL_CERT_FILE."""
-
-DEFAULT_CONFIG = Path(CONFIGURATION)
 FAILED = 1
 WRONG_USE = 2
 
@@ -107,12 +113,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    help="TOML file. [default: headwater.toml]",
-)
+@CONFIG
 @click.option("--library", help="Folder of media files, or s3://bucket/prefix.")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
@@ -140,12 +141,12 @@ def serve(
         library={"path": library},
         log={"format": log_format, "level": "debug" if verbose else None},
     )
-    given, file = file, _file_of(file)
+    given, file = file, config_file(file)
     config = load_config(file, options)
     if print_config:
         click.echo(load.as_toml(config), nl=False)
         return
-    named = _named(file, options)
+    named = named_options(file, options)
     own_library = ("library", "path") in named
     asks_for_rtmp = demo and bool(config.server.port) and ("server", "rtmp_port") not in named
     if asks_for_rtmp:
@@ -167,7 +168,7 @@ def serve(
         log.warning("the demo takes no RTMP", reason=taken, advice="set server.rtmp_port")
 
     def read() -> Config:
-        return load_config(_file_of(given), options)
+        return load_config(config_file(given), options)
 
     _run(
         lambda: start.serve(config, read, bound, demo=demo, own_library=own_library, file=file, limits=limits)
@@ -213,7 +214,7 @@ def package(
     if queue:
         from origin.cli import jobs
 
-        config = load_config(_file_of(file), {})
+        config = load_config(config_file(file), {})
         done = jobs.package(
             config, inputs, out, single_file=single_file, ladder=ladder, tell=_print_line, limits=limits
         )
@@ -261,12 +262,7 @@ def _print_line(line: str) -> None:
 
 
 @cli.command()
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    help="TOML file. [default: headwater.toml]",
-)
+@CONFIG
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.pass_obj
 def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
@@ -277,7 +273,7 @@ def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
     """
     from origin.cli import jobs
 
-    config = load_config(_file_of(file), {"log": {"level": "debug"}} if verbose else {})
+    config = load_config(config_file(file), {"log": {"level": "debug"}} if verbose else {})
     logging_setup.configure(config.log.level, config.log.format, redactor_of(config))
     _run(lambda: jobs.work(config, limits))
 
@@ -310,13 +306,16 @@ def check(  # click's way to pass options
     logging_setup.configure("debug" if verbose else "info", "text", redactor)
     shows_progress = sys.stderr.isatty()
 
-    def show(looked_at: int, listed: int) -> None:
+    def show(line: str) -> None:
         if shows_progress:
-            click.echo(f"\r{looked_at} of {listed} segments", nl=False, err=True)
+            # The line before is erased (ECMA-48 §8.3.41).
+            shown = redactor.without_known(line)[: shutil.get_terminal_size().columns - 1]
+            click.echo(f"\r\x1b[K{shown}", nl=False, err=True)
 
-    report = asyncio.run(judge.check(url, most, show, is_insecure=is_insecure))
-    if shows_progress and report.listed:
-        click.echo(err=True)
+    try:
+        report = asyncio.run(judge.check(url, most, show, is_insecure=is_insecure))
+    finally:
+        show("")
     # Reports are kept and shown to others, so known secrets are removed; the rest of a query stays.
     faults, notes = (list(map(redactor.without_known, some)) for some in (report.faults, report.notes))
     if as_json:
@@ -337,55 +336,40 @@ def check(  # click's way to pass options
 @cli.command()
 @click.argument("url")
 @click.option("--channel", required=True, help="The live channel's name; its source is 'publish'.")
-@click.option("--to", "server", default="http://127.0.0.1:8000", show_default=True, help="The server.")
 @click.option("--key", envvar=PUBLISH_KEY, help=f"Its publish_key; others can't see it in {PUBLISH_KEY}.")
-@INSECURE
+@running_server
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def ingest(url: str, channel: str, server: str, key: str | None, is_insecure: bool, verbose: bool) -> None:
+def ingest(url: str, channel: str, key: str | None, server: AddressedServer, verbose: bool) -> None:
     """Feed a live channel of a running server from anything that ffmpeg reads.
 
     URL is a file, which is published in real time, or a URL, which is asked for again when it ends.
     """
     from origin.cli.ingest import IngestTarget, push
-    from origin.tls.client_trust import trusted_context
 
+    if key in (None, ""):
+        live = server.config_with_secrets.live
+        key = next((one.publish_key for one in live if one.name == channel), None)
     logging_setup.configure(
         "debug" if verbose else "info", "text", Redactor.of([*secrets_of(url), key or ""])
     )
     if key in (None, ""):
         raise click.UsageError(f"The channel's publish_key is needed: in {PUBLISH_KEY}, or by --key.")
-    if not server.startswith(("http://", "https://")):
-        raise click.UsageError("--to names a server such as http://127.0.0.1:8000.")
-    trust = trusted_context(is_insecure=is_insecure)
-    target = IngestTarget(server.rstrip("/"), quote(channel, safe=""), key, trust)
+    target = IngestTarget(server.address, quote(channel, safe=""), key, server.trust())
     _run(lambda: push(url, target, lambda line: click.echo(f"headwater: {redact(line)}", err=True)))
 
 
 @cli.command()
-@click.option("--config", "file", type=click.Path(path_type=Path), help="The server's TOML file.")
-@click.option("--to", "server", help="The server.  [default: as the configuration says]")
-@click.option("--token", help="Its admin token.  [default: the configured or kept one]")
-@INSECURE
-def reload(file: Path | None, server: str | None, token: str | None, is_insecure: bool) -> None:
+@running_server
+@TOKEN
+def reload(server: AddressedServer) -> None:
     """Have the running server read its configuration again.
 
     Prints the changed options that need a restart. The exit status is 0 if there are none, 3 if there are
     some, and 1 if the configuration can't be used or the server can't be asked.
     """
     from origin.cli.reload import reload as ask
-    from origin.config.kept_secrets import known_admin_token
-    from origin.config.own_addresses import own_address
-    from origin.tls.client_trust import own_context, trusted_context
 
-    config = load_config(_file_of(file), {})
-    if token in (None, ""):
-        token = known_admin_token(config)
-    if token in (None, ""):
-        raise click.UsageError("The server's admin token is needed: server.admin_token, or --token.")
-    address = own_address(config) if server is None else server.rstrip("/")
-    is_own = server is None and address.startswith("https:") and not is_insecure
-    trust = own_context(config) if is_own else trusted_context(is_insecure=is_insecure)
-    pending = ask(address, token, trust)
+    pending = ask(server.address, server.admin_token, server.trust())
     for option in pending:
         click.echo(f"needs a restart: {option}")
     if pending:
@@ -405,12 +389,7 @@ def reload(file: Path | None, server: str | None, token: str | None, is_insecure
 @click.option(
     "--address", default="", help="Of the only client (192.0.2.7) or network (192.0.2.0/24) that may use it."
 )
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    help="TOML file. [default: headwater.toml]",
-)
+@configured_server
 def sign(
     path: str,
     lifetime: str,
@@ -419,36 +398,36 @@ def sign(
     publish: bool,
     page: bool,
     address: str,
-    file: Path | None,
+    server: AddressedServer,
 ) -> None:
     """Print an address that can be given away: valid for a time, for PATH and all that is beneath it.
 
-    PATH is as in the address, such as /vod/film.mp4/master.m3u8, /live/demo/master.m3u8 or /radio/demo.mp3.
-    Of a playlist, all that a player needs is signed.
+    PATH is as in the address, such as /vod/film.mp4/master.m3u8, /live/demo/master.m3u8 or /radio/demo.mp3,
+    or a whole URL of the server. Of a playlist, all that a player needs is signed. Faults that
+    the configuration shows, such as that nothing is served there, are written to standard error.
     """
     from origin.access.address_tokens import SigningKeys, expiry, sign_address
     from origin.config.kept_secrets import signing_keys
     from origin.config.own_addresses import base_address
+    from origin.server.services.signable_addresses import SignableAddresses
 
-    config = load_config(_file_of(file), {})
-    keys = SigningKeys(signing_keys(config))
+    addresses = SignableAddresses.configured(server.config)
+    keys = SigningKeys(signing_keys(server.config, server.folder))
     try:
+        path = addresses.path_of(path)
         signed = sign_address(
             keys, path, expiry(lifetime), name, allows_clips=clips, may_publish=publish, client=address
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    click.echo(f"{base_address(config)}{signed.page if page else signed.address}")
+    for fault in addresses.faults(path, publishes=publish):
+        _print_line(fault)
+    click.echo(f"{base_address(server.config)}{signed.page if page else signed.address}")
 
 
 @cli.command()
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    help="TOML file. [default: headwater.toml]",
-)
-def doctor(file: Path | None) -> None:
+@configured_server
+def doctor(server: AddressedServer) -> None:
     """List faults of this machine for the configuration, a line each with advice.
 
     The exit status is 1 when something that is configured can't work.
@@ -456,28 +435,12 @@ def doctor(file: Path | None) -> None:
     from origin.cli.diagnosis import Verdict
     from origin.cli.doctor import examine
 
-    file = _file_of(file)
-    config = load_config(file, {})
-    redactor = redactor_of(config)
-    found = examine(config, file, own_library=("library", "path") in _named(file, {}))
+    redactor = redactor_of(server.config)
+    found = examine(server.config, server.file, own_library=server.names_library)
     for one in found:
         click.echo(redactor(str(one)))
     if any(one.verdict is Verdict.FAULT for one in found):
         sys.exit(FAILED)
-
-
-def load_config(file: Path | None, options: load.Layer) -> Config:
-    """Read the configuration of all layers.
-
-    Raises:
-        ConfigError: it is wrong.
-    """
-    return load.load(file, os.environ, options)
-
-
-def _file_of(file: Path | None) -> Path | None:
-    """Return the configuration file: the named one, or ``headwater.toml`` of this folder if that exists."""
-    return DEFAULT_CONFIG if file is None and DEFAULT_CONFIG.is_file() else file
 
 
 def _layer(**sections: dict[str, Any]) -> load.Layer:
@@ -487,19 +450,6 @@ def _layer(**sections: dict[str, Any]) -> load.Layer:
         for section, table in sections.items()
     }
     return {section: table for section, table in given.items() if table}
-
-
-def _named(file: Path | None, options: load.Layer) -> set[tuple[str, str]]:
-    """Return which options of sections are configured anywhere; for some others the demo has its own."""
-    layers = [options, load.read_environment(os.environ)]
-    layers += [] if file is None else [load.read_file(file)]
-    return {
-        (section, key)
-        for layer in layers
-        for section, table in layer.items()
-        if isinstance(table, dict)
-        for key in table
-    }
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -22,6 +22,7 @@ from origin.access.key_hash import KeyHash
 from origin.config.errors import CommandError
 from origin.config.options import Config, event_channels, has_signed
 from origin.config.stations import kind
+from packager.safe_files import DataFolder
 from packager.sources.published_source import PUBLISH
 
 NAME = ".secrets.toml"
@@ -169,11 +170,14 @@ def with_admin_token(found: StartSecrets, token: str) -> StartSecrets:
     return replace(found, config=msgspec.structs.replace(found.config, server=server), made=made)
 
 
-def signing_keys(config: Config) -> tuple[str, ...]:
-    """Return the keys of signed addresses; a server's own is read, or made, in the data folder. Blocks.
+def signing_keys(config: Config, folder: DataFolder | None) -> tuple[str, ...]:
+    """Return the keys of signed addresses; a server's own is read, or made, in its folder. Blocks.
+
+    Args:
+        folder: of the server's secrets; None where it keeps none.
 
     Raises:
-        SecretsError: the file in the data folder isn't to be trusted, or nothing says where the key is.
+        SecretsError: the file in the folder isn't to be trusted, or nothing says where the key is.
         OSError: it can't be read or written; its ``filename`` is set.
     """
     if config.access.keys:
@@ -182,24 +186,30 @@ def signing_keys(config: Config) -> tuple[str, ...]:
         raise SecretsError(
             'nothing needs a token: set access = "signed" of a folder, channel or station, or access.keys'
         )
-    if not config.server.data:
+    if folder is None:
         raise SecretsError("no key is kept: set access.keys, or server.data")
-    known, _ = _kept(Path(config.server.data).expanduser() / NAME, [ACCESS_KEY])
+    known, _ = _kept(folder.root / NAME, [ACCESS_KEY])
     return _filled(config, known).access.keys
 
 
-def known_admin_token(config: Config) -> str:
-    """Return the administrator's token, configured or kept; empty where neither says it. Blocks.
+def with_kept_secrets(config: Config, folder: DataFolder | None) -> Config:
+    """Fill in those missing secrets that a server keeps in plain; none is made. Blocks.
+
+    Args:
+        folder: of the server's secrets; None where it keeps none.
 
     Raises:
-        SecretsError: the file in the data folder isn't to be trusted.
+        SecretsError: the file in the folder isn't to be trusted.
         OSError: it can't be read.
     """
-    file = Path(config.server.data).expanduser() / NAME
-    if config.server.admin_token or not config.server.data or not file.exists():
-        return config.server.admin_token or ""
+    if folder is None or not (file := folder.root / NAME).exists():
+        return config
     with _opened(file) as descriptor:
-        return _read(descriptor, file).get(ADMIN_TOKEN, "")
+        known = _read(descriptor, file)
+    lacking = {*_lacking(config), *(() if config.server.admin_token else (ADMIN_TOKEN,))}
+    return _filled(
+        config, {name: known[name] for name in lacking & known.keys() if not KeyHash.read(known[name])}
+    )
 
 
 def station_of(name: str) -> str | None:

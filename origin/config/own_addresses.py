@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
@@ -48,25 +48,11 @@ def own_address(config: Config) -> str:
     return address_with("https" if is_led else "http", LOOPBACK_OF.get(host, host), port)
 
 
-def reached_address(config: Config, url: str) -> str:
-    """Return the URL at which this server reaches a configured one.
-
-    For a URL of its plain port that is its own HTTPS, or the administrator's port, where the plain port only
-    redirects.
-    """
-    server, tls, parts = config.server, config.tls, urlsplit(url)
-    names = {*LOOPBACK, server.host, *server.names, urlsplit(server.public_url).hostname}
-    try:
-        is_plain = parts.scheme == "http" and (parts.port or DEFAULT_PORTS["http"]) == server.port
-    except ValueError:
-        return url
-    is_led = bool(tls.certificate and tls.redirect and (server.admin_port or tls.port))
-    if not (is_plain and is_led and parts.hostname in names):
-        return url
-    # Credentials of the URL stay.
-    user, at, _ = parts.netloc.rpartition("@")
-    scheme, _, place = own_address(config).partition("://")
-    return urlunsplit((scheme, f"{user}{at}{place}", *parts[2:]))
+def own_names(config: Config) -> frozenset[str]:
+    """Return the names and addresses of the server in URLs of it, as far as the configuration says them."""
+    server = config.server
+    public = urlsplit(server.public_url).hostname
+    return frozenset((*LOOPBACK, server.host, *server.names, *(() if public is None else (public,))))
 
 
 def address_with(scheme: str, host: str, port: int) -> str:

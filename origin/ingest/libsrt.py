@@ -42,6 +42,7 @@ class Option(enum.IntEnum):
     RECEIVE_BLOCKING = 2
     RECEIVE_BYTES = 6
     PASSPHRASE = 26
+    RECEIVE_LATENCY = 43
     STREAM_ID = 46
     IPV6_ONLY = 54
     PEER_IDLE_MILLISECONDS = 55
@@ -207,6 +208,13 @@ class Libsrt:
             self.close(sock)
             raise
         return sock, _read_address(address.raw), stream_id.raw[: size.value]
+
+    def latency(self, sock: int) -> float:
+        """Return the seconds for which libsrt holds received data of a connection."""
+        found, size = ctypes.c_int(), ctypes.c_int(ctypes.sizeof(ctypes.c_int))
+        option = int(Option.RECEIVE_LATENCY)
+        self._check(self._library.srt_getsockflag(sock, option, ctypes.byref(found), ctypes.byref(size)))
+        return found.value / 1000
 
     def receive_message(self, sock: int) -> bytes | None:
         """Return the next message; None while there is none, and nothing at the end."""

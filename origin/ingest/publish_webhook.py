@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from origin.access.limits import WebhookLimits
-from origin.access.webhook import DeniedError, Trust, UnansweredError, Webhook
+from origin.access.webhook import DeniedError, UnansweredError, Webhook
 from origin.ingest.admission import RefusalReason, RefusedError
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
 from packager.sources.publication import Publisher
-from packager.sources.pullers.guarded_http import certificates
 
 
 class PublishWebhook:
@@ -15,12 +14,11 @@ class PublishWebhook:
 
     Args:
         limits: how long an answer may take, and how many are waited for.
-        trust: as of `Webhook`.
     """
 
-    def __init__(self, url: str, limits: IngestLimits = DEFAULT_LIMITS, trust: Trust = certificates) -> None:
+    def __init__(self, url: str, limits: IngestLimits = DEFAULT_LIMITS) -> None:
         bounds = WebhookLimits(seconds=limits.webhook_seconds, requests=limits.webhook_requests)
-        self._webhook = Webhook(url, bounds, trust)
+        self._webhook = Webhook(url, bounds)
 
     async def __call__(self, channel: str, publisher: Publisher) -> None:
         """Ask about a publisher whose key was checked; the key isn't told.

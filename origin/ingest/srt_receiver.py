@@ -50,9 +50,13 @@ class SrtConnection:
 
     Attributes:
         statistics: libsrt's counters of the connection; None before the first look.
+        latency: seconds for which libsrt holds what has come.
+        lost_at: when the connection broke, by the monotonic clock; None before.
     """
 
-    def __init__(self, receiver: SrtReceiver, number: int, address: str, stream_id: bytes) -> None:
+    def __init__(
+        self, receiver: SrtReceiver, number: int, address: str, stream_id: bytes, latency: float = 0.0
+    ) -> None:
         self._receiver = receiver
         self.number = number
         self.address = address
@@ -66,6 +70,8 @@ class SrtConnection:
         self._taken = 0
         self.is_paused = False
         self.is_closing = False
+        self.latency = latency
+        self.lost_at: float | None = None
 
     async def read(self) -> bytes:
         """Wait for the next bytes; none at the end."""
@@ -205,10 +211,11 @@ class SrtReceiver:
             number, address, stream_id = self._library.accept(listener)
         except SrtError:
             return  # the caller has gone already
-        connection = SrtConnection(self, number, address, stream_id)
         try:
             if self.is_full:
                 raise SrtError("there are too many")
+            latency = self._library.latency(number)
+            connection = SrtConnection(self, number, address, stream_id, latency)
             self._library.watch(self._epoll, number)
         except SrtError:
             self._library.close(number)
@@ -227,13 +234,23 @@ class SrtReceiver:
         if data:
             connection.push(bytes(data))
         if message is not None and len(message) == 0:
-            self._end(connection)
-            connection.push(b"")
+            self._lose(connection)
         elif connection.waiting_bytes >= self._limits.waiting_bytes:
             self._library.ignore(self._epoll, connection.number)
             connection.is_paused = True
             # Else the event loop, which may have taken everything just before, would never ask for more.
             self.attend(connection)
+
+    def _lose(self, connection: SrtConnection) -> None:
+        """End a broken connection once libsrt has given out its last data, which wait for their time."""
+        now = time.monotonic()
+        if connection.lost_at is None:
+            connection.lost_at = now
+        if now - connection.lost_at < connection.latency:
+            self.attend(connection)
+            return
+        self._end(connection)
+        connection.push(b"")
 
     def _look_at(self, connection: SrtConnection) -> None:
         if connection.number not in self._connections:
@@ -246,6 +263,8 @@ class SrtReceiver:
             with contextlib.suppress(SrtError):  # the connection has broken: the rest is read
                 self._library.watch(self._epoll, connection.number)
             # libsrt tells nothing of one that broke before it is watched.
+            self._read(connection)
+        elif connection.lost_at is not None and not connection.is_paused:
             self._read(connection)
 
     def _count(self, connection: SrtConnection) -> None:

@@ -281,6 +281,7 @@ def simulcast_options(
             tuple(1000 * rate for rate in station.hls_bitrates),
             station.hls_on_demand and not has_dvr(station, config),
             config.limits.hls_idle_seconds,
+            lead_seconds=LEAD_SECONDS,
             dvr=_dvr(station, config, dvr_bucket),
             limits=limits,
         )

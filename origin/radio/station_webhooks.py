@@ -175,14 +175,10 @@ def make_webhooks(config: Config, limits: RadioLimits) -> StationWebhooks:
     if not any(getattr(one, key) for one in stations for key in keys):
         return StationWebhooks()
     from origin.access.webhook import Webhook
-    from origin.tls.client_trust import reached
-
-    def webhook(configured: str) -> Webhook:
-        url, trust = reached(config, configured)
-        return Webhook(url, limits.webhook, trust)
 
     listeners, sources, added, removed = (
-        {one.name: webhook(url) for one in stations if (url := getattr(one, key))} for key in keys
+        {one.name: Webhook(url, limits.webhook) for one in stations if (url := getattr(one, key))}
+        for key in keys
     )
     protected = frozenset(one.name for one in stations if one.listener_password)
     return StationWebhooks(listeners, sources, protected, UrlAuthentication(added, removed, limits.webhook))

@@ -61,6 +61,7 @@ from origin.server.endpoints.owner_proxy import OwnerRequests
 from origin.server.services.event_services import event_limits, own_origins
 from origin.server.services.recording_services import recorded_stations
 from origin.server.services.services import Services
+from origin.server.services.signable_addresses import SignableAddresses
 from origin.tls.redirect import RedirectToHttps
 from origin.token_relay.openai_errors import OpenAIErrors
 from origin.token_relay.routes import routes as relay_routes
@@ -160,6 +161,19 @@ def _event_routes(services: Services, client_limits: ClientLimits) -> list[BaseR
     ]
 
 
+def _signable_addresses(services: Services) -> SignableAddresses:
+    """Return the addresses that can be signed, of what is served now."""
+
+    def is_served(area: str, name: str) -> bool:
+        if area == "events":
+            return name in services.events.channels or services.events.created.get(name) is not None
+        return name in (services.live.streams if area == "live" else services.mounts)
+
+    configured = SignableAddresses.configured(services.config)
+    protected = configured.protected if services.guard is None else services.guard.protected
+    return replace(configured, protected=protected, is_served=is_served)
+
+
 def _routes(
     services: Services,
     player: Path,
@@ -184,7 +198,7 @@ def _routes(
             webhooks=services.station_webhooks,
         ),
         *_event_routes(services, client_limits),
-        *signing.routes(services.token_keys, access),
+        *signing.routes(services.token_keys, access, _signable_addresses(services)),
         *signing.check_routes(guard),
         *viewers.routes(services.sessions, access),
         *revoking.routes(services.token_keys, services.revocation_file, access),

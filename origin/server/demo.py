@@ -107,11 +107,19 @@ async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Confi
                 log.info("making demo media", item=label, done=done, of=total)
 
         await demo_media.make(folder, tools, progress=show)
-    library = (
-        config.library
-        if own_library
-        else msgspec.structs.replace(config.library, path=str(folder / "library"))
-    )
+    return demo_config(config, folder, own_library=own_library)
+
+
+def demo_config(config: Config, folder: Path, *, own_library: bool) -> Config:
+    """Add what shows the demo's media to a configuration.
+
+    Args:
+        folder: the place of the media, perhaps not made yet.
+        own_library: see `with_demo`.
+    """
+    library = config.library
+    if not own_library:
+        library = msgspec.structs.replace(library, path=str(folder / "library"))
     live, radio = config.live, config.radio
     if not any(channel.name == DEMO for channel in live):
         # Nodes of a cluster have a DVR in S3 alone.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +31,8 @@ from origin.config.kept_secrets import (
     with_admin_token,
     with_secrets,
 )
-from origin.config.options import Config, event_channels, redactor_of, seconds
+from origin.config.options import Config, data_folder, event_channels, redactor_of, seconds
+from origin.config.own_addresses import own_address
 from origin.config.stations import has_dvr
 from origin.config.warnings import unserved
 from origin.http.answer import Headers
@@ -75,11 +74,15 @@ from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers, WorkerTls
 from origin.system import malloc, privileges, rlimits, socket_activation
+from origin.system.address_file import AddressFile
 from origin.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
+from origin.system.end_signals import ended_by_signals
 from origin.tls.certificates import Certificates, configured_certificates
+from origin.tls.own_server import lead_own_requests
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.safe_files import DataFolder
 from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
@@ -133,7 +136,7 @@ async def serve(
     require_grpc(config)
     require_http3(config)
     with contextlib.ExitStack() as until_end:
-        with _cancelled_by_sigterm():
+        with ended_by_signals():
             bound = bound or socket_activation.inherit_or_bind(config)
             start = _ServerStart(
                 bound,
@@ -250,6 +253,7 @@ async def _make_ready(
         certificates = await SHARED_THREADS.run(configured_certificates, config)
         services.add(certificates)
         followers.append(lambda _: certificates.reload())
+    lead_own_requests(config)
     reset_key = await SHARED_THREADS.run(kept_reset_key, config)
     followers.append(partial(take_admin_token, services.authorization.admin))
     options = _access_options(config, [*bound.http, *bound.https])
@@ -305,7 +309,10 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
     )
     services.traffic.count_connections(lambda: server.connection_count)
     try:
-        async with contextlib.nullcontext() if services.workers is None else services.workers.running():
+        async with (
+            _address_kept(services.config, start),
+            contextlib.nullcontext() if services.workers is None else services.workers.running(),
+        ):
             await server.serve(sockets=bound.tcp)
     finally:
         services.library.close()
@@ -316,6 +323,26 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
             await SHARED_THREADS.run(services.access_log.close)
         if ready.lock is not None:
             ready.lock.release()
+    log.info("the server has ended", address=address)
+
+
+@contextlib.asynccontextmanager
+async def _address_kept(config: Config, start: _ServerStart) -> AsyncIterator[None]:
+    """Keep the server's own address beside its secrets, where commands on this machine find it."""
+    http, https = start.bound.http, start.bound.https
+    folder = data_folder(config) if start.demo_secrets is None else DataFolder(start.demo_secrets)
+    if folder is None or not http:
+        yield
+        return
+    port = http[0].getsockname()[1]
+    tls = config.tls if not https else msgspec.structs.replace(config.tls, port=https[0].getsockname()[1])
+    server = msgspec.structs.replace(config.server, port=port)
+    kept = AddressFile(folder, own_address(msgspec.structs.replace(config, server=server, tls=tls)))
+    await SHARED_THREADS.run(kept.write)
+    try:
+        yield
+    finally:
+        await SHARED_THREADS.run(kept.remove)
 
 
 def _listeners(
@@ -597,16 +624,3 @@ def _kept_where(secret: MadeSecret) -> str:
         return f"kept in {secret.file}"
     kept = "its hash is kept" if live_channel_of(secret.name) is not None else "kept"
     return f"{kept} in {secret.file}, not shown again"
-
-
-@contextlib.contextmanager
-def _cancelled_by_sigterm() -> Iterator[None]:
-    """Cancel the start-up at SIGTERM, as at Ctrl-C, until the server handles the signals itself."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    if task is None:
-        raise RuntimeError("outside of a task")
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)

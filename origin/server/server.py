@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -21,6 +20,7 @@ from origin.http1.protocol import HttpProtocol
 from origin.http_streams.connection import MultiplexedConnection
 from origin.server.services.limits import ServerLimits
 from origin.system.connection_acceptor import ConnectionAcceptor, MakeAcceptor
+from origin.system.end_signals import ended_by_signals
 
 log = structlog.get_logger()
 
@@ -87,14 +87,8 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Drain and shut down at SIGINT and SIGTERM; further ones wait neither for that nor for responses."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.ask_to_end)
-        try:
+        with ended_by_signals(self.ask_to_end):
             yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the services, then listen."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
 
 from origin.config.options import Config
-from origin.config.own_addresses import reached_address
 from origin.tls.certificates import configured_certificates
-from packager.sources.pullers.guarded_http import certificates
 
 
 def trusted_context(*, is_insecure: bool = False) -> ssl.SSLContext:
@@ -39,16 +35,6 @@ def own_context(config: Config) -> ssl.SSLContext:
     for pem in configured_certificates(config).pems:
         context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
     return context
-
-
-def reached(config: Config, url: str) -> tuple[str, Callable[[], ssl.SSLContext]]:
-    """Return the URL at which this server reaches a configured one, and by which it is verified there.
-
-    A URL of its own plain port is that of its HTTPS where the port leads everybody there.
-    """
-    address = reached_address(config, url)
-    is_own = address != url and address.startswith("https:")
-    return address, functools.partial(own_context, config) if is_own else certificates
 
 
 def led_to_https(url: str, location: str) -> str | None:

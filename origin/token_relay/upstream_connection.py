@@ -7,6 +7,7 @@ limits. Here the parser has the bytes as soon as they come, and only the task th
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import cast
@@ -213,14 +214,15 @@ async def request_once(request: httpx.Request, guard: AddressGuard, seconds: flo
     host, port = url.raw_host.decode("ascii"), url.port or PORTS[url.scheme]
     loop = asyncio.get_running_loop()
 
-    async def connect(address: str) -> _UpstreamConnection:
+    async def connect(address: str, port: int, own_tls: ssl.SSLContext | None) -> _UpstreamConnection:
+        used = own_tls if tls is None else tls
         async with asyncio.timeout(seconds):
             _, connection = await loop.create_connection(
                 lambda: _UpstreamConnection(guard.limits),
                 address,
                 port,
-                ssl=tls,
-                server_hostname=host if tls else None,
+                ssl=used,
+                server_hostname=None if used is None else host,
             )
             return connection
 

@@ -37,6 +37,7 @@ from origin.server.services.limits import WorkerLimits
 from origin.system import malloc
 from origin.system.connection_acceptor import SocketListener
 from origin.tls.certificates import CertificateError, GivenCertificates
+from origin.tls.own_server import lead_own_requests
 from origin.workers import messages
 from origin.workers.control_requests import ControlRequests
 from origin.workers.messages import (
@@ -84,6 +85,7 @@ def main() -> None:
     _name(f"worker {start.number}")
     redactor, fields = redactor_of(start.config), {"worker": start.number}
     logging_setup.configure(start.config.log.level, start.config.log.format, redactor, fields)
+    lead_own_requests(start.config)
     uvloop.run(WorkerRun(start, sock).serve())
 
 

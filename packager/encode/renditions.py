@@ -27,7 +27,7 @@ from packager.ffmpeg.arguments import MAX_PIXELS
 from packager.ffmpeg.colours import HDR_FILTERS, MATRICES
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.process.ffmpeg_discovery import Tools
-from packager.vod.index.file_index import ONLY_I_FRAMES, SUBTITLED, FileIndex, OfferedTrack
+from packager.vod.index.file_index import ENCODED_SOUND, ONLY_I_FRAMES, SUBTITLED, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS
 from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.bandwidth import peak_bandwidth
@@ -39,9 +39,9 @@ ENCODING = 5
 Mode = Literal["auto", "all", "off"]
 """Which renditions are encoded: those that most browsers need, those of every film, or none."""
 
-PICTURE_NAME, SOUND_SUFFIX = "video", "-aac"
+PICTURE_NAME = "video"
 ENCODED_NAME = (
-    rf"{PICTURE_NAME}-[1-9][0-9]*p(?:-subtitles-[1-8])?(?:-iframes)?|audio(?:-[1-9][0-9]*)?{SOUND_SUFFIX}"
+    rf"{PICTURE_NAME}-[1-9][0-9]*p(?:-subtitles-[1-8])?(?:-iframes)?|audio(?:-[1-9][0-9]*)?{ENCODED_SOUND}"
 )
 """Pattern of the names of renditions, which say the height of the picture or the sound that is encoded."""
 
@@ -265,7 +265,7 @@ class EncodedRenditions:
         fixed = struct.pack(">8x8xHH4xI", 2, 16, rate << 16)
         entry = SampleEntry(b"mp4a", "mp4a.40.2", fixed, (configuration,), channels=2, sample_rate=rate)
         facts = TrackFacts(1, b"soun", rate, entry.render())
-        name = f"{source.name}{SOUND_SUFFIX}"
+        name = f"{source.name}{ENCODED_SOUND}"
         seconds = np.diff(times) / rate
         sizes = np.ceil(seconds * SOUND_BITRATE * float(SOUND_BOUND) / 8 + SEGMENT_OVERHEAD).astype(np.int64)
         return replace(
@@ -296,7 +296,7 @@ def find_rendition(index: FileIndex, name: str) -> EncodedRendition | None:
     if track is None or not track.is_encoded:
         return None
     sources = (index.video, *index.sounds, *index.only_encoded)
-    wanted = None if track.video else name.removesuffix(SOUND_SUFFIX)
+    wanted = None if track.video else name.removesuffix(ENCODED_SOUND)
     source = next(
         one for one in sources if one is not None and one.video == track.video and wanted in (None, one.name)
     )

@@ -298,6 +298,13 @@ class Channel:
             return "down" if self._cause else "starting"
         return "live" if self._runs.flowing and not self._finder.shows_slate else "down"
 
+    def note_earlier_use(self) -> None:
+        """Note that a server that was here before, or another node, may have used the numbers until now.
+
+        A channel whose source is there before it begins may use the numbers since then.
+        """
+        self._numbers.note_use()
+
     @property
     def trouble(self) -> str:
         """Why the channel is ``down``, in one line without the source's URL; empty in any other state."""
@@ -361,8 +368,9 @@ class Channel:
         self._failure = ""
         try:
             self._tools.require(f"live channel {self.name!r}", encoders=self._encoders)
-            # A server that was here before may have served until now.
-            self._numbers.note_use()
+            # A server that was here before may have served until now; see `note_earlier_use`.
+            if not self.options.lead_seconds:
+                self._numbers.note_use()
             await self._gap_schedule.load_numbers()
             await self.programmes.load()
             announcer = ProgrammeAnnouncer(self.name, lambda: self.programmes.schedule, self.stream)

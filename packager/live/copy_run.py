@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NoReturn
 
@@ -234,7 +234,7 @@ class _Taker:
         raise SourceEndedError(f"its {output.name} stopped")
 
     def close_stdin(self) -> None:
-        """Do nothing: samples that wait for the next frame are dropped at the end of the stream."""
+        """Do nothing: `finish` publishes the samples that wait for the next frame."""
 
     async def push(self, chunks: Sequence[StreamChunk]) -> None:
         """Take the next chunks of the main video track with its sound; see ``push_track``."""
@@ -246,13 +246,10 @@ class _Taker:
             await self.push_track(0, chunks)
             return
         budget = StepBudget()
-        try:
-            with ReaderGuard(self._published.channel):
-                for packets in self._copiers[0].packets(chunks):
-                    self._pacer.push(packets, time.monotonic(), burst)
-                    await budget.spend()
-        except MediaError as error:
-            raise self._of(self._video[0], error) from error
+        with self._reading(0):
+            for packets in self._copiers[0].packets(chunks):
+                self._pacer.push(packets, time.monotonic(), burst)
+                await budget.spend()
         # Parts come later than their data, so that they don't show when more data is needed.
         self._published.needed_at = None
         await self._release()
@@ -272,9 +269,27 @@ class _Taker:
 
     async def finish(self) -> None:
         """Publish all packets that are held back, as nothing follows, each when it is due."""
+        with self._reading(0):
+            last = self._copiers[0].last_packets()
+        if self._pacer.is_holding:
+            self._pacer.push(last, time.monotonic(), self._burst)
+            last = ()
         await release_held(self._pacer.wait, self._release, lambda: self._published.hurries)
         async with self._turn:
-            await self._copy(self._pacer.flush())
+            await self._copy([*self._pacer.flush(), *last])
+            for number, copier in enumerate(self._copiers):
+                with self._reading(number):
+                    found = [one for event in copier.finish() for one in self._read(number, event)]
+                await self._bring(found, StepBudget())
+
+    @contextlib.contextmanager
+    def _reading(self, video_track: int) -> Iterator[None]:
+        """Mark errors of a video track's stream with the track."""
+        try:
+            with ReaderGuard(self._published.channel):
+                yield
+        except MediaError as error:
+            raise self._of(self._video[video_track], error) from error
 
     async def _release(self) -> None:
         async with self._turn:
@@ -287,12 +302,9 @@ class _Taker:
         for begin in range(0, len(packets), PACKETS_AT_ONCE):
             found: list[IndexedFragment] = []
             self._note_fault()
-            try:
-                with ReaderGuard(self._published.channel):
-                    for event in copier.push(packets[begin : begin + PACKETS_AT_ONCE]):
-                        found += self._read(0, event)
-            except MediaError as error:
-                raise self._of(self._video[0], error) from error
+            with self._reading(0):
+                for event in copier.push(packets[begin : begin + PACKETS_AT_ONCE]):
+                    found += self._read(0, event)
             await self._bring(found, budget)
 
     def forget(self, video_track: int) -> None:
@@ -312,14 +324,11 @@ class _Taker:
         budget = StepBudget()
         # Fragments of another track that this one releases are published before that track's next one.
         async with self._turn:
-            try:
-                with ReaderGuard(self._published.channel):
-                    for events in self._copiers[video_track].steps(chunks):
-                        for event in events:
-                            found += self._read(video_track, event)
-                        await budget.spend()
-            except MediaError as error:
-                raise self._of(self._video[video_track], error) from error
+            with self._reading(video_track):
+                for events in self._copiers[video_track].steps(chunks):
+                    for event in events:
+                        found += self._read(video_track, event)
+                    await budget.spend()
             has_part = await self._bring(found, budget)
             if video_track == 0:
                 self._note_fault()

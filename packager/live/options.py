@@ -29,6 +29,7 @@ class ChannelOptions:
         bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.
+        lead_seconds: seconds of the source that are there when the channel begins; see `Source.began`.
         dvr_window: seconds that stay in the playlists beyond the live window.
         past_seconds: seconds for which segments stay on disk, where that is longer; else 0.
         data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
@@ -56,6 +57,7 @@ class ChannelOptions:
     bitrates: tuple[int, ...] = ()
     part_duration: float = 0.333
     segment_duration: float = 2.0
+    lead_seconds: float = 0.0
     dvr_window: float = 0.0
     past_seconds: float = 0.0
     data: DataFolder | Path | None = None

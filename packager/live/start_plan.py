@@ -110,6 +110,8 @@ class Planner:
             source: which came a while ago; None: it isn't known.
         """
         began = None if source is None else source.began
+        if began is None and self._options.lead_seconds:
+            began = Instant.now().monotonic - self._options.lead_seconds
         lead = LEAD_SEGMENTS if source is None or source.copied is None else SHORT_LEAD_SEGMENTS
         return self._plan(times, self._numbers.go_on(used, times.segment_duration, began, lead))
 

@@ -88,6 +88,7 @@ class SimulcastOptions:
         segment_duration: seconds; longer than two blocks, so that a block that is a little late isn't taken
             for silence.
         part_duration: seconds; a station's blocks have about one.
+        lead_seconds: seconds of audio that are there when it begins.
         dvr: its past; it has no holes if the channel doesn't run on demand.
         limits: how the channel begins and ends.
     """
@@ -98,6 +99,7 @@ class SimulcastOptions:
     idle_seconds: float = 90.0
     segment_duration: float = 4.0
     part_duration: float = 1.0
+    lead_seconds: float = 0.0
     dvr: StationDvr = NO_DVR
     limits: SimulcastLimits = field(default_factory=SimulcastLimits)
 
@@ -209,6 +211,7 @@ class Simulcast:
         Raises:
             ToolsError: ffmpeg lacks something it needs.
         """
+        self.channel.note_earlier_use()
         while True:
             await self._wanted.wait()
             log.info("the live channel of a station begins", station=self.name)
@@ -249,6 +252,7 @@ class Simulcast:
                 bitrates=options.bitrates,
                 segment_duration=options.segment_duration,
                 part_duration=options.part_duration,
+                lead_seconds=options.lead_seconds,
                 dvr_window=options.dvr.window,
                 past_seconds=options.dvr.past_seconds,
                 data=options.dvr.data,

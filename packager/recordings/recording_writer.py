@@ -123,7 +123,7 @@ def make_recording(
         name = _free_name(folder, taken, metadata_files.name_of(playable[0].program_date_time))
         found = replace(_metadata(name, segments, ending), **asdict(names))
         for one in known:
-            if replace(one, id=name, dash=False) == found:
+            if replace(one, id=name, dash=False) == found or _is_same_publication(one, found):
                 return one
         erase_in(folder, f".{name}")
         draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
@@ -148,6 +148,14 @@ def make_recording(
             draft.write_whole(METADATA, metadata_files.encode(made))
         folder.move(draft_name, folder, name)
     return made
+
+
+def _is_same_publication(one: RecordingMetadata, other: RecordingMetadata) -> bool:
+    """Return whether an event and a publication, or two of either, are the same media from end to end."""
+    if any(each.pinned or each.programme or each.title for each in (one, other)):
+        return False
+    bare = (replace(each, id="", dash=False, span="", shown=None) for each in (one, other))
+    return next(bare) == next(bare) and one.shown_duration == other.shown_duration
 
 
 def _recorded(ending: EventEnd, columns: OutlinedSpan) -> list[RenditionFormat]:

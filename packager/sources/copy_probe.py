@@ -84,6 +84,14 @@ class Copier(FragmentMuxer):
         """
         return self._reader.packets(chunks)
 
+    def last_packets(self) -> Sequence[Packet]:
+        """Return the packets that wait at the end of the stream.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
+        """
+        return self._reader.finish()
+
 
 def copier_of(container: str, limits: SourceLimits) -> Copier | None:
     """Make the copier of a container, by ffmpeg's name; None if it can't be copied."""

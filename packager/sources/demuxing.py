@@ -84,6 +84,15 @@ class ChunkDemuxer:
             packets = self._demuxer.receive_data(data[begin : begin + PORTION_BYTES])
             yield [one for packet in packets for one in self._times.push(packet)]
 
+    def finish(self) -> Sequence[Packet]:
+        """Return the packets that wait at the end of the stream.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
+        """
+        last = self._demuxer.finish() if isinstance(self._demuxer, TransportDemuxer) else []
+        return [one for packet in last for one in self._times.push(packet)]
+
 
 class PacketSorter:
     """Sorts the packets of a stream that comes in bursts by their decode times, without I/O.
@@ -254,8 +263,14 @@ class DemuxedChunks:
         return self._paced(self._sorter.due(now), now, self._burst)
 
     def receive_eof(self, now: float) -> Sequence[StreamChunk]:
-        """Return the packets to be played now, as no others come for which any would wait."""
-        return self._paced(self._sorter.flush(), now, self._burst)
+        """Return the packets to be played now, as no others come for which any would wait.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
+        """
+        last = self._reader.finish()
+        found = list(last) if self._is_sorted else self._sorter.push(self._from_picture(last), now, None)
+        return self._paced([*found, *self._sorter.flush()], now, self._burst)
 
     def flush(self) -> Sequence[StreamChunk]:
         """Return all packets that wait."""

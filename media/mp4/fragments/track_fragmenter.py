@@ -36,7 +36,7 @@ class FragmentTrack:
         self._farthest_back = round(FARTHEST_BACK * timescale)
         self._longest_reordering = LONGEST_REORDERING * timescale
         self._count = 0
-        # Decode time of the newest sample, and duration of an audio frame.
+        # Decode time of the newest sample, duration of an audio frame, and that of the picture before.
         self._newest: int | None = None
         self._lasts = 0
         # Waiting samples: decode time, composition offset, and whether each is a sync sample.
@@ -64,6 +64,7 @@ class FragmentTrack:
         if not -self._longest_reordering <= offset <= self._longest_reordering:
             seconds = offset // self.timescale
             raise MalformedError(f"a picture that is shown {seconds} s behind its decoding")
+        self._lasts = 0 if newest is None else decoded - newest
         self._newest = decoded
         self._waiting.append((decoded, offset, is_sync, data))
 
@@ -91,14 +92,22 @@ class FragmentTrack:
 
     def pull(self) -> Fragment | None:
         """Return the samples since the last call; None if there are none."""
-        if len(self._waiting) < 2:
+        return self._fragment(self._waiting[:-1])
+
+    def finish(self) -> Fragment | None:
+        """Return the samples at the end of the stream: the last picture lasts as long as the one before."""
+        return self._fragment(self._waiting) if self._lasts > 0 else None
+
+    def _fragment(self, written: Sequence[tuple[int, int, bool, bytes]]) -> Fragment | None:
+        if self._newest is None or not written:
             return None
         self._count += 1
-        times, offsets, syncs, pieces = zip(*self._waiting, strict=True)
-        self._waiting = self._waiting[-1:]
-        durations = map(operator.sub, times[1:], times)
+        self._waiting = self._waiting[len(written) :]
+        times, offsets, syncs, pieces = zip(*written, strict=True)
+        end = self._waiting[0][0] if self._waiting else self._newest + self._lasts
+        durations = map(operator.sub, (*times[1:], end), times)
         samples = tuple(samples_of(durations, map(len, pieces), syncs, offsets))
-        return Fragment(self.track_id, self._count, times[0], samples, b"".join(pieces[:-1]))
+        return Fragment(self.track_id, self._count, times[0], samples, b"".join(pieces))
 
 
 def begin_track(

@@ -22,6 +22,8 @@ from origin.responses.base_url import base_url
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.refusal import plain_refusal
 from origin.responses.request_body import receive_body, require_type
+from origin.server.services.signable_addresses import SignableAddresses
+from packager.threads import SHARED_THREADS
 
 ADDRESS = "/api/sign"
 
@@ -82,7 +84,7 @@ def check_routes(guard: TokenGuard | None) -> list[BaseRoute]:
     return [Route(CHECK_ADDRESS, check)]
 
 
-def routes(keys: TokenKeys, access: AccessPolicy) -> list[BaseRoute]:
+def routes(keys: TokenKeys, access: AccessPolicy, addresses: SignableAddresses) -> list[BaseRoute]:
     """Make the route.
 
     Args:
@@ -98,13 +100,15 @@ def routes(keys: TokenKeys, access: AccessPolicy) -> list[BaseRoute]:
         body = await receive_body(request, MOST_BODY_BYTES)
         if not keys.signing:
             return plain_refusal(409, 'nothing needs a token: set access = "signed"', UNCACHED)
+        # Asked behind a token, as the page does, the server's own address is the one without it.
+        base = base_url(request).removesuffix(f"{TOKEN_PREFIX}{addressed_token(request.scope)}")
         try:
             wanted = _WANTED.decode(body)
-            expires = expiry(wanted.lifetime)
+            path = addresses.path_of(wanted.path, base)
             signed = sign_address(
                 keys.signing,
-                wanted.path,
-                expires,
+                path,
+                expiry(wanted.lifetime),
                 wanted.name,
                 allows_clips=wanted.clips,
                 may_publish=wanted.publish,
@@ -112,10 +116,8 @@ def routes(keys: TokenKeys, access: AccessPolicy) -> list[BaseRoute]:
             )
         except (msgspec.DecodeError, ValueError) as error:
             return plain_refusal(400, str(error), UNCACHED)
-        # Asked behind a token, as the page does, the server's own address is the one without it.
-        own = f"{TOKEN_PREFIX}{addressed_token(request.scope)}"
-        base = base_url(request).removesuffix(own)
+        faults = await SHARED_THREADS.run(lambda: addresses.faults(path, publishes=wanted.publish))
         found = {"url": f"{base}{signed.address}", "page": f"{base}{signed.page}"}
-        return as_json({**found, "token": signed.token, "expires": signed.expires})
+        return as_json({**found, "token": signed.token, "expires": signed.expires, "faults": faults})
 
     return [Route(ADDRESS, sign, methods=["GET", "POST"])]

@@ -86,7 +86,7 @@ def make_token_guard(config: Config, keys: TokenKeys, limits: SessionLimits) -> 
     if access.viewers_per_name:
         ends_oldest = access.takeover == "replace"
         sessions = ViewerSessions(access.viewers_per_name, limits, ends_oldest=ends_oldest)
-    return TokenGuard(_protected(config), keys, sessions, keeps_public=access.cache == "front")
+    return TokenGuard(protected_addresses(config), keys, sessions, keeps_public=access.cache == "front")
 
 
 async def take_access(guard: TokenGuard | None, new: Config) -> None:
@@ -96,10 +96,10 @@ async def take_access(guard: TokenGuard | None, new: Config) -> None:
         guard: None where nothing needed one at the start: requests aren't checked then.
     """
     if guard is not None:
-        guard.protected.replace(_protected(new))
+        guard.protected.replace(protected_addresses(new))
 
 
-def _protected(config: Config) -> ProtectedAddresses:
+def protected_addresses(config: Config) -> ProtectedAddresses:
     """Return the addresses that need a token."""
     library, access = config.library, config.access
     stations = {one.name: one.access == "signed" for one in config.radio}

@@ -124,10 +124,8 @@ def make_webhook(config: Config, limits: IngestLimits) -> Webhook | None:
         return None
     # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
     from origin.ingest.publish_webhook import PublishWebhook
-    from origin.tls.client_trust import reached
 
-    url, trust = reached(config, url)
-    return PublishWebhook(url, limits, trust)
+    return PublishWebhook(url, limits)
 
 
 def ingest_limits(configured: LimitOptions, limits: IngestLimits) -> IngestLimits:

@@ -13,11 +13,14 @@ import enum
 import errno
 import ipaddress
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 from packager.sources.retries import PullError
+from packager.threads import SHARED_THREADS
 
 T = TypeVar("T")
 
@@ -82,6 +85,38 @@ def _reach(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> AddressScope
     return AddressScope.PUBLIC if found.is_global and not hidden else AddressScope.PRIVATE
 
 
+@dataclass(frozen=True, slots=True)
+class OwnServer:
+    """This program's own server, whose plain port answers with nothing but redirects to another one.
+
+    Attributes:
+        names: of the server in configured URLs.
+        port: number of the plain port.
+        host: at which it is reached instead.
+        own_port: at which it is reached instead.
+        trust: returns by which certificates it is verified there, and blocks; None: it isn't encrypted.
+    """
+
+    names: frozenset[str]
+    port: int
+    host: str
+    own_port: int
+    trust: Callable[[], ssl.SSLContext] | None
+
+
+class _OwnConnections:
+    server: OwnServer | None = None
+
+
+def lead_own_connections(server: OwnServer | None) -> None:
+    """Have connections to this program's own plain port lead to where the server answers.
+
+    Args:
+        server: None where its plain port answers.
+    """
+    _OwnConnections.server = server
+
+
 class AddressGuard:
     """Allows connections no closer to this machine than one configured host.
 
@@ -127,14 +162,15 @@ class AddressGuard:
         self,
         host: str,
         port: int,
-        connect: Callable[[str], Awaitable[T]],
+        connect: Callable[[str, int, ssl.SSLContext | None], Awaitable[T]],
         failures: tuple[type[Exception], ...] = (OSError,),
     ) -> T:
         """Connect to the first of a host's allowed addresses that answers.
 
         Args:
             host: a name or an address.
-            connect: connects to one address that was checked.
+            connect: connects to one address that was checked, at a port; with the settings of TLS where the
+                connection is encrypted although nobody has asked for that, as to this program's own server.
             failures: the exceptions of ``connect`` after which the next address is tried.
 
         Raises:
@@ -143,10 +179,14 @@ class AddressGuard:
             Exception: the failure at the last address.
         """
         *others, last = await self.resolve(host, port)
+        own = _OwnConnections.server
+        if own is not None and own.port == port and host in own.names:
+            trust = None if own.trust is None else await SHARED_THREADS.run(own.trust)
+            return await connect(own.host, own.own_port, trust)
         for address in others:
             with contextlib.suppress(*failures):
-                return await connect(address)
-        return await connect(last)
+                return await connect(address, port, None)
+        return await connect(last, port, None)
 
     async def connect(
         self, host: str, port: int, seconds: float = DEFAULT_LIMITS.connect_seconds
@@ -158,8 +198,10 @@ class AddressGuard:
             OSError: none answers, or the name doesn't resolve.
         """
 
-        async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async def connect(
+            address: str, port: int, tls: ssl.SSLContext | None
+        ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             async with asyncio.timeout(seconds):
-                return await asyncio.open_connection(address, port)
+                return await asyncio.open_connection(address, port, ssl=tls)
 
         return await self.connect_with(host, port, connect)  # TimeoutError is an OSError

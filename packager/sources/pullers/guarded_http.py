@@ -78,14 +78,15 @@ class _GuardedBackend(httpcore.AnyIOBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect through the guard; see httpcore."""
-        connect = super().connect_tcp
+        plain = super().connect_tcp
+
+        async def connect(address: str, port: int, tls: ssl.SSLContext | None) -> httpcore.AsyncNetworkStream:
+            stream = await plain(address, port, timeout, local_address, socket_options)
+            return stream if tls is None else await stream.start_tls(tls, host, timeout)
+
+        failures = (httpcore.ConnectError, httpcore.ConnectTimeout)
         try:
-            stream = await self._guard.connect_with(
-                host,
-                port,
-                lambda address: connect(address, port, timeout, local_address, socket_options),
-                (httpcore.ConnectError, httpcore.ConnectTimeout),
-            )
+            stream = await self._guard.connect_with(host, port, connect, failures)
         except OSError as error:
             raise httpcore.ConnectError("its name isn't known") from error
         return _IcyStream(stream, self._guard.limits)

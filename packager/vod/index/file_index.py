@@ -35,6 +35,9 @@ TRACK_BYTES = 8192
 SUBTITLED = "-subtitles-{}"
 """The suffix of the name of an encoded picture that has subtitles in it: their number, from 1 on."""
 
+ENCODED_SOUND = "-aac"
+"""Ending of the name of a sound's rendition that is encoded."""
+
 ONLY_I_FRAMES = "-iframes"
 """The suffix of the name of an encoded picture of whose segments only the first frame is encoded."""
 

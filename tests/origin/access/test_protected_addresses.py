@@ -194,6 +194,28 @@ def test_clips_need_a_token_that_allows_them() -> None:
             assert grant.refusal == refusal
 
 
+@pytest.mark.parametrize(
+    ("path", "is_open"),
+    [
+        ("/vod/private/film.720p.mp4/master.m3u8", True),
+        ("/vod/private/film.720p.mp4/video/0.m4s", True),
+        ("/vod/private/film.720p.mp4/subtitles/en.vtt", True),
+        ("/vod/private/film.720p.mp4", True),
+        ("/vod/private/film.720p.mp4/other.mp4/master.m3u8", False),
+        ("/vod/private/film.720p.mp4/other.480p.mp4/video/0.m4s", False),
+        ("/vod/private/film.720p.mp4/other/thumbnails/0.jpg", False),
+        ("/vod/private/film.720p.mp4/other.mp4", False),
+    ],
+)
+def test_a_titles_token_is_valid_for_its_files_and_not_for_a_folder_that_is_named_like_them(
+    path: str, is_open: bool
+) -> None:
+    guard = TokenGuard(PROTECTED, TOKEN_KEYS)
+    grant = guard.decide(KEYS.sign("/vod/private/film", soon()), path)
+    assert grant is not None
+    assert (grant.refusal == "") == is_open
+
+
 class Later(Pending):
     """A reply that the test gives."""
 

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import HEADWATER
 from tests.keys import ADMIN_TOKEN
-from tests.packager.films import film
+from tests.packager.films import film, run_ffmpeg
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.waiting import wait_for
@@ -47,6 +47,24 @@ name = "fm.mp3"
 source = "publish"
 source_password = "{key}"
 source_webhook = "http://localhost:{port}/api/reload?key={admin}"
+
+[access]
+jwt_keys = ["http://localhost:{port}/media/keys.json"]
+
+[[live]]
+name = "pulled"
+source = "http://localhost:{port}/media/film.mp4"
+ladder = ["source"]
+
+[[radio]]
+name = "pulled.mp3"
+source = "relay"
+url = "http://127.0.0.1:{port}/media/tone.mp3"
+
+[[relay]]
+name = "answers"
+upstreams = ["http://127.0.0.1:{port}/nothing/v1"]
+token = "{key}"
 """
 
 
@@ -56,6 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "library" / "private").mkdir(parents=True)
     for name in ("film.mp4", "private/film.mp4"):
         shutil.copy(film("bframes.mp4"), folder / "library" / name)
+    (folder / "library" / "keys.json").write_text('{"keys": []}')
+    run_ffmpeg("-f", "lavfi", "-i", "sine=duration=60", folder / "library" / "tone.mp3")
     return folder
 
 
@@ -148,3 +168,24 @@ def test_webhooks_to_the_servers_own_plain_port_are_asked_by_https(server: Serve
         publisher = client.put(f"{https}/live/studio/ingest", content=b"no video", headers=video)
     # A webhook that isn't reached, or refuses, is answered with 401, 403 or 503.
     assert {source.status_code, publisher.status_code} <= {200, 400, 415}, source.text + publisher.text
+
+
+def test_all_that_the_server_fetches_of_its_own_plain_port_comes_by_https(server: ServerProcess) -> None:
+    (https,) = re.findall(r"https://[0-9.:]+", server.text())[:1]
+    with httpx.Client(verify=False, timeout=CLIENT_SECONDS) as client:
+
+        def is_live() -> bool:
+            return bool(client.get(f"{https}/api/item/live/pulled").json()[0]["state"] == "live")
+
+        wait_for(is_live, "the channel whose source is this server")
+        with client.stream("GET", f"{https}/radio/pulled.mp3") as station:
+            assert station.status_code == 200
+            assert next(station.iter_raw())
+        asked = client.post(
+            f"{https}/relay/answers/v1/chat/completions",
+            json={"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+            headers={"authorization": f"Bearer {KEY}"},
+        )
+        # The upstream server's own answer, and not its redirect.
+        assert asked.status_code == 404, asked.text
+    wait_for(lambda: "the keys of web tokens have come" in server.text(), "the keys")

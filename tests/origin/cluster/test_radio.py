@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 
-from tests.clients.programs import environment
 from tests.conftest import ServerProcess
 from tests.origin.cluster.node_stations import STATION, Listener, made, state
 from tests.origin.cluster.nodes import nodes
-from tests.processes import end
 from tests.redis_server import RedisServer
+from tests.station_source import sending
 from tests.waiting import wait_for
 
 SOURCE = ("source", "sesame")
-
-
-@contextlib.contextmanager
-def sending(one: ServerProcess) -> Iterator[None]:
-    sound = ["-re", "-f", "lavfi", "-i", "sine", "-b:a", "64k", "-content_type", "audio/mpeg", "-f", "mp3"]
-    to = f"icecast://source:sesame@{one.url.partition('://')[2]}/radio/one.mp3"
-    process = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", *sound, to], env=environment())
-    try:
-        yield
-    finally:
-        end(process)
 
 
 def owns(one: ServerProcess) -> bool:
@@ -58,12 +44,12 @@ def test_a_station_is_heard_at_each_node_whoever_sends(tmp_path: Path, redis_ser
         try:
             wait_for(lambda: all("Nobody" in each.titles for each in listeners), "the fallback's title")
             with contextlib.ExitStack() as sources:
-                sources.enter_context(sending(owner))
+                sources.enter_context(sending(owner, "one.mp3"))
                 wait_for(lambda: titled(owner, "Song of the owner"), "its source")
                 wait_for(lambda: all("Song of the owner" in each.titles for each in listeners), "its title")
                 # States and titles are told by one node, and read at any.
                 wait_for(lambda: "Song of the owner" in told_titles(edge), "the title as an event")
-                sources.enter_context(sending(other))
+                sources.enter_context(sending(other, "one.mp3"))
                 wait_for(lambda: titled(other, "Song of the other"), "the reserve's source")
                 refused = httpx.put(
                     f"{edge.url}/radio/one.mp3",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.clients.programs import environment
 from tests.conftest import ServerProcess
 from tests.origin.cluster.recorded_stations import (
     HERTZ,
@@ -28,9 +25,9 @@ from tests.origin.cluster.recorded_stations import (
     remove,
     wait_for_recording,
 )
-from tests.processes import end
 from tests.redis_server import RedisServer
 from tests.s3_server import S3Server
+from tests.station_source import sending
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -89,19 +86,6 @@ def test_recordings_go_on_over_takeovers_and_are_the_same_at_all_nodes(
         assert [one["path"] for one in objects if one["path"].startswith(f"{show['id']}/")]
 
 
-@contextlib.contextmanager
-def sending(one: ServerProcess) -> Iterator[None]:
-    """Send a tone to a node as a source client does."""
-    sound = ["-f", "lavfi", "-i", f"sine={HERTZ}", "-ac", "2", "-b:a", "64k", "-content_type", "audio/mpeg"]
-    to = f"icecast://source:sesame@{one.url.partition('://')[2]}/radio/fm"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *sound, "-f", "mp3", to]
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        end(process)
-
-
 def is_heard(one: ServerProcess) -> bool:
     return bool(httpx.get(f"{one.url}/api/radio", timeout=60).json()[0]["state"] == "live")
 
@@ -112,11 +96,11 @@ def test_a_reserve_goes_on_with_what_a_source_client_has_sent_beyond_the_dvr(
     with recording_nodes(tmp_path, redis_server, s3_server.environment(), SENT) as nodes:
         two, edge = nodes.start("two"), nodes.start("edge", "edge", data=False)
         sent = time.time()
-        with sending(two), contextlib.ExitStack() as reserve:
+        with sending(two, "fm", f"sine={HERTZ}"), contextlib.ExitStack() as reserve:
             wait_for(lambda: is_heard(edge), "the first source")
             began = time.time()
             assert nodes.owner() == "two"
-            reserve.enter_context(sending(nodes.start("one")))
+            reserve.enter_context(sending(nodes.start("one"), "fm", f"sine={HERTZ}"))
             wait_for(lambda: len(listed(edge)) > 3, "the station")
             first = newest(edge)
             wait_for(lambda: first not in playlist(edge), "more than the DVR", seconds=180)

@@ -10,7 +10,6 @@ import httpx
 import m3u8
 import numpy as np
 
-from tests.clients.programs import environment
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.station_tones import tone
 from tests.patience import CLIENT_SECONDS, patient_server
@@ -30,6 +29,8 @@ PITCHES = (600, 1000)
 
 SENT = 2200
 """The tone of the source client."""
+
+SENT_SOUND = f"sine={SENT}"
 
 TUNE_SECONDS = 6
 """How long each tone of the folder is."""
@@ -81,13 +82,6 @@ def number(segment: m3u8.Segment) -> int:
 
 def date(segment: m3u8.Segment) -> float:
     return float(segment.program_date_time.timestamp())
-
-
-def sending(server: ServerProcess) -> subprocess.Popen[bytes]:
-    made = ["-f", "lavfi", "-i", f"sine={SENT}", "-ac", "2", "-b:a", "64k", "-content_type", "audio/mpeg"]
-    to = f"icecast://source:sesame@{server.url.partition('://')[2]}/radio/talk"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *made, "-f", "mp3", to]
-    return subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
 
 
 def pitches(file: Path) -> list[int]:

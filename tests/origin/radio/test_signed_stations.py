@@ -14,9 +14,10 @@ from origin.config import stations
 from origin.config.load import validate
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN, BEARER
-from tests.origin.radio.listed_stations import sending
+from tests.origin.radio.listed_stations import SENT_SOUND
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.processes import end
+from tests.station_source import source_client
 from tests.waiting import wait_for
 
 CONFIG = f"""
@@ -46,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("signed")
     (folder / "headwater.toml").write_text(CONFIG)
     process = start_server(cwd=folder, program=patient_server())
-    source = sending(process)
+    source = source_client(process, "talk", SENT_SOUND)
     try:
         yield process
     finally:

@@ -21,17 +21,18 @@ from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.origin.radio.listed_stations import (
     SENT,
+    SENT_SOUND,
     date,
     get,
     listed,
     media,
     number,
     pitches,
-    sending,
     write_tunes,
 )
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.processes import end
+from tests.station_source import source_client
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1800)
@@ -86,7 +87,7 @@ class Run:
         self.folder = folder
         self.known: dict[str, dict[str, bytes]] = {}
         server = start_server(cwd=folder, program=patient_server())
-        source = sending(server)
+        source = source_client(server, "talk", SENT_SOUND)
         try:
             for station in ("fm", "talk"):
                 path = f"/live/{station}/64k/media.m3u8"
@@ -105,7 +106,7 @@ class Run:
             end(source)
         self.killed = time.time()
         self.server = start_server(cwd=folder, program=patient_server())
-        self.source = sending(self.server)
+        self.source = source_client(self.server, "talk", SENT_SOUND)
 
     def behind(self, station: str) -> list[m3u8.Segment]:
         """The segments since the kill."""

@@ -14,9 +14,10 @@ from origin.config.load import validate
 from origin.config.warnings import unserved
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN, BEARER
-from tests.origin.radio.listed_stations import SENT, get, listed, media, pitches, sending
+from tests.origin.radio.listed_stations import SENT, SENT_SOUND, get, listed, media, pitches
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.processes import end
+from tests.station_source import source_client
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -55,7 +56,7 @@ def share_of_tone(file: Path) -> float:
 def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text(CONFIG)
     server = start_server(cwd=tmp_path, program=patient_server())
-    source = sending(server)
+    source = source_client(server, "talk", SENT_SOUND)
     try:
         wait_for(lambda: sent(server), "the first segment")
         song = {"mount": "/radio/talk", "mode": "updinfo", "song": "Ada - Hello"}
@@ -92,7 +93,7 @@ def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path:
 def test_the_file_of_a_recorded_programme_stays_at_its_address(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text(f'{CONFIG}dvr = "8s"\n')
     server = start_server(cwd=tmp_path, program=patient_server())
-    source = sending(server)
+    source = source_client(server, "talk", SENT_SOUND)
     try:
         wait_for(lambda: len(sent(server)) >= 3, "some segments")
         begin = sent(server)[1].program_date_time.timestamp() + 0.1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.clients.programs import environment
 from tests.conftest import ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS, patient_server
-from tests.processes import end
+from tests.station_source import sending
 from tests.waiting import wait_for
 
 CONFIG = """
@@ -29,6 +26,7 @@ source = "publish"
 source_password = "sesame"
 bitrate = 96
 """
+NOISE = "anoisesrc=a=0.3"
 AAC = ["-c:a", "aac", "-b:a", "48k", "-content_type", "audio/aac", "-f", "adts"]
 MP3 = ["-c:a", "libmp3lame", "-b:a", "64k", "-content_type", "audio/mpeg", "-f", "mp3"]
 
@@ -48,26 +46,14 @@ def status(server: ServerProcess) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def sending(server: ServerProcess, words: list[str]) -> Iterator[None]:
-    to = f"icecast://source:sesame@{server.url.partition('://')[2]}/radio/fm"
-    made = ["-re", "-f", "lavfi", "-i", "anoisesrc=a=0.3", "-ac", "2", *words, to]
-    command = ["ffmpeg", "-nostdin", "-v", "error", *made]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            end(process)
-
-
 def test_the_status_names_format_and_start_of_the_source_that_sends_now(server: ServerProcess) -> None:
-    with sending(server, AAC):
+    with sending(server, "fm", NOISE, AAC):
         wait_for(lambda: status(server).get("server_type") == "audio/aac", "a source of AAC")
         first = status(server)
         # Frames of AAC say no bitrate, and the source none either.
         wait_for(lambda: abs(status(server)["bitrate"] - 48) <= 8, "the bitrate of the source")
     between = time.time()
-    with sending(server, MP3):
+    with sending(server, "fm", NOISE, MP3):
         wait_for(lambda: status(server).get("server_type") == "audio/mpeg", "a source of MP3")
         wait_for(lambda: status(server)["bitrate"] == 64, "the bitrate of the source")
         second = status(server)

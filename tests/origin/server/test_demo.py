@@ -11,21 +11,12 @@ from pathlib import Path
 from origin.server.demo import ABANDONED_SECONDS
 from origin.server.services.demo_programmes import LENGTH_SECONDS, PAST, DemoProgrammes, programmes_at
 from packager.concurrency import background_task
-from packager.library.demo_media import cache_folder
 from packager.past.programmes import Programme
 from packager.programmes.store import ProgrammeStore
-from tests.conftest import ServerProcess, start_server
+from tests.conftest import ServerProcess
 from tests.origin.server.app_requests import fetch_json
+from tests.own_demo import demo_in
 from tests.waiting import until, wait_for
-
-
-def demo_in(cache: Path) -> ServerProcess:
-    """Start a demo with a cache folder of its own, which has the media that others have made."""
-    (cache / "headwater").mkdir(exist_ok=True)
-    for media in (cache_folder() / "headwater").glob("demo-*"):
-        if (media / "library").is_dir():
-            (cache / "headwater" / media.name).symlink_to(media)
-    return start_server("--demo", "--port", "0", env={"XDG_CACHE_HOME": str(cache)})
 
 
 def test_the_demos_channel_goes_back_in_a_folder_that_goes_with_it(tmp_path: Path) -> None:

@@ -48,6 +48,32 @@ async def test_the_default_sound_of_a_film_is_the_default_where_it_is_encoded(
     assert "Left out" not in text
 
 
+@pytest.mark.parametrize(
+    ("sounds", "groups"),
+    [
+        # Without a language and a title, two sounds have the names of their places in the film.
+        ("-c:a ac3 -metadata:s:a language=und", {"ac-3": ["audio", "audio-2"], "mp4a": ["audio", "audio-2"]}),
+        (
+            "-c:a ac3 -metadata:s:a language=eng",
+            {"ac-3": ["English", "English (audio-2)"], "mp4a": ["English", "English (audio-2)"]},
+        ),
+    ],
+)
+async def test_a_sound_has_the_same_name_in_the_groups_of_all_codecs(
+    sounds: str, groups: dict[str, list[str]], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(run_ffmpeg, *f"{PICTURE} {TONE} {MAPPED} {sounds}".split(), tmp_path / "film.mkv")
+    titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto", "x").tracks)
+    text = await asyncio.to_thread(lambda: titles.multivariant_playlist("film.mkv", WHOLE).encode().decode())
+    playlist = m3u8.loads(text)
+    found: dict[str, list[str]] = {}
+    for group in dict.fromkeys(one.group_id for one in playlist.media if one.type == "AUDIO"):
+        codecs = next(one.stream_info for one in playlist.playlists if one.stream_info.audio == group).codecs
+        codec = codecs.split(",")[-1].partition(".")[0]
+        found[codec] = [one.name for one in playlist.media if one.group_id == group]
+    assert found == groups
+
+
 @pytest.mark.parametrize("codec", ["libx265 -x265-params log-level=none", "libx264"])
 async def test_the_largest_file_of_a_title_is_encoded_where_no_picture_of_it_plays_everywhere(
     codec: str, tmp_path: Path
