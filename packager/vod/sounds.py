@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from media.hls.multivariant import Media
-from packager.vod.index.file_index import OfferedTrack
+from packager.vod.index.file_index import ENCODED_SOUND, OfferedTrack
 from packager.vod.movie.track_names import display_name, distinct
 from packager.vod.movie.track_roles import COMMENTARY, DESCRIPTION, DUB, INTELLIGIBLE
 
@@ -99,15 +99,16 @@ def dash_accessibility(track: OfferedTrack) -> list[tuple[str, str]]:
 
 
 def sound_names(sounds: Sequence[OfferedTrack]) -> list[str]:
-    """Return the sounds' names for menus, each different."""
+    """Return the sounds' names for menus, each different.
+
+    RFC 8216bis §4.4.6.1.1: groups of other codecs name a sound alike, so an encoded one has that of the film.
+    """
     given = [
         display_name(one.title, one.language, [_PURPOSES[role] for role in _PURPOSES if role in one.roles])
         for one in sounds
     ]
-    return distinct(
-        (name or track.name, "AAC" if track.is_encoded else track.name)
-        for name, track in zip(given, sounds, strict=True)
-    )
+    owns = [one.name.removesuffix(ENCODED_SOUND) for one in sounds]
+    return distinct(zip([name or own for name, own in zip(given, owns, strict=True)], owns, strict=True))
 
 
 def _channels(track: OfferedTrack) -> str | None:
