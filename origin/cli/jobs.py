@@ -129,8 +129,8 @@ async def work(config: Config, limits: Limits | None) -> None:
             if (thumbnails := await _thumbnail_kind(config, found, stack)) is not None:
                 kinds.append(thumbnails)
             working = asyncio.ensure_future(work_off(redis, kinds, found.jobs.queue))
-            log.info("waiting for jobs", queue=config.cluster.url, kinds=[kind.name for kind in kinds])
             with ended_by_signals(working.cancel), contextlib.suppress(asyncio.CancelledError):
+                log.info("waiting for jobs", queue=config.cluster.url, kinds=[kind.name for kind in kinds])
                 await working
     log.info("the worker has ended")
 
