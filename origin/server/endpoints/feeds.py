@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from heapq import merge
+from heapq import nsmallest
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from origin.access.protected_addresses import TokenGuard
 from origin.access.visible_items import VisibleItems, needs_token, visible_to
 from origin.answers.asgi import ReplyResponse
 from origin.http.client_limits import network_of
+from origin.http1.answer_turns import AnswerTurns
 from origin.radio.station_access import StationAccess
 from origin.recordings.handler import RecordingHandler
 from origin.responses.json_response import UNCACHED
@@ -128,7 +129,7 @@ class RecordingFeeds:
         base, items = listing_base(request, visible), list[FeedItem]()
         loop, network = asyncio.get_running_loop(), network_of(client_address(request))
         until = loop.time() + MEASURING_SECONDS
-        for channel, recording in self._newest(channels):
+        for channel, recording in await self._newest(request, channels):
             enclosure = self._enclosures.use((channel, recording.metadata))
             if enclosure is None and loop.time() < until:
                 enclosure = await self._measured(channel, recording, network)
@@ -145,15 +146,15 @@ class RecordingFeeds:
         text = rss.write_feed(feed, items).encode()
         return ReplyResponse(lambda asked: private_text_reply(text, rss.MEDIA_TYPE, asked))
 
-    def _newest(self, channels: Sequence[str]) -> Iterator[tuple[str, AnyRecording]]:
-        """Yield the newest recordings that have an MP4, the newest first."""
-        every = (
-            [(one.metadata.age, channel, one) for one in self._services.recordings[channel]]
+    async def _newest(self, request: Request, channels: Sequence[str]) -> list[tuple[str, AnyRecording]]:
+        """Return the newest recordings that have an MP4, the newest first."""
+        every = await AnswerTurns.of(request.scope).spread(
+            (channel, one)
             for channel in channels
+            for one in islice(self._services.recordings[channel], MOST_ITEMS)
+            if not one.obstacle
         )
-        newest = merge(*every, key=lambda one: one[:2])
-        with_movie = ((channel, one) for _, channel, one in newest if not one.obstacle)
-        return islice(with_movie, MOST_ITEMS)
+        return nsmallest(MOST_ITEMS, every, key=lambda one: (one[1].metadata.age, one[0]))
 
     async def _measured(self, channel: str, recording: AnyRecording, network: str) -> Enclosure | None:
         """Find out the size of a recording's MP4; None where that can't be found out now."""

@@ -99,6 +99,8 @@ class Television:
         self._access = access
         self._station_access = station_access
         self._guard = guard
+        self._radio_options = {one.name: one for one in services.config.radio}
+        self._live_options = {one.name: one for one in services.config.live}
         self._written = SizedDict[Hashable, bytes](None, KEPT_BYTES, len)
 
     async def playlist(self, request: Request) -> Response:
@@ -149,8 +151,7 @@ class Television:
 
     def _live(self, base: str) -> Iterator[ServedChannel]:
         """Yield all live channels, those of other nodes of a cluster after the server's own."""
-        services = self._services
-        options = {one.name: one for one in services.config.live}
+        services, options = self._services, self._live_options
         own = [one.stream for one in services.live.channels.values()]
         for number, stream in enumerate([*own, *services.live.streams_of_others()], 1):
             if stream.is_withdrawn:
@@ -176,8 +177,7 @@ class Television:
         Args:
             key: the password that the request has, which the station's address needs, too.
         """
-        config = self._services.config
-        options = next((one for one in config.radio if one.name == mount.name), None)
+        config, options = self._services.config, self._radio_options.get(mount.name)
         kept = 0.0 if options is None or not has_dvr(options, config) else dvr_seconds(options)
         query = f"?key={quote(key)}" if key and mount.options.listener_password else ""
         listed = ListedChannel(
