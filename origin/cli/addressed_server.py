@@ -16,7 +16,6 @@ import msgspec
 
 from origin.cli.start import DEMO_RTMP_PORT
 from origin.config import load
-from origin.config.kept_secrets import with_kept_secrets
 from origin.config.options import Config, data_folder
 from origin.config.own_addresses import own_address
 from packager.library.local_storage import CONFIGURATION
@@ -75,6 +74,9 @@ class AddressedServer:
         Raises:
             SecretsError: the file of secrets isn't to be trusted.
         """
+        # Here and not above: it imports what reads media, which most commands don't need.
+        from origin.config.kept_secrets import with_kept_secrets
+
         return with_kept_secrets(self.config, self.folder)
 
     @property
