@@ -246,6 +246,8 @@ def failure_in(name: str, data: str) -> CompletionError | None:
     # All ways have the word: a type, a member, a reason; or a response that has failed.
     if name != ERROR and "error" not in data and "failed" not in data:
         return None
+    if len(data) > ENDING_BYTES:
+        return None
     try:
         found = _FAULT.decode(data)
     except (ValueError, RecursionError):
