@@ -94,6 +94,7 @@ class _Coded(Struct):
 
 
 _ENDING = msgspec.json.Decoder(_EndingEvent)
+_NO_ERRORS = (b"null", b"false", b'""')
 _FAULT, _CODE = msgspec.json.Decoder(_FaultyEvent), msgspec.json.Decoder(_Coded)
 COMMENT = sse_writer.comment() + b"\n"
 """A comment with an empty line, as clients of these APIs divide streams at such lines."""
@@ -252,11 +253,7 @@ def failure_in(name: str, data: str) -> CompletionError | None:
         found = _FAULT.decode(data)
     except (ValueError, RecursionError):
         return CompletionError("the upstream server ends with an error", body=data) if name == ERROR else None
-    is_error = found.type in (ERROR, "response.failed") or bytes(found.error) not in (
-        b"null",
-        b"false",
-        b'""',
-    )
+    is_error = found.type in (ERROR, "response.failed") or bytes(found.error) not in _NO_ERRORS
     reasons = [one.finish_reason for one in found.choices or ()]
     if not (name == ERROR or is_error or ERROR in reasons):
         return None
