@@ -122,7 +122,7 @@ class AnswerChannels:
         try:
             await self.created.settle(channel.record)
         except FullError as error:
-            raise CompletionError(str(error), 429, retry_after=FULL_SECONDS) from None
+            raise CompletionError(str(error), 429, fields={"retry-after": FULL_SECONDS}) from None
 
     def name(self, channel: AnswerChannel, dialect: Dialect, identity: str) -> None:
         """Find the channel of an answer by the id, too, that the upstream server has given the answer."""

@@ -19,7 +19,7 @@ from origin.events.created.own_answers import LOST
 from origin.events.delivery import as_text
 from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels
 from origin.token_relay.completion_request import CompletionRequest
-from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, finish_reason_in, identity_in
+from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, failure_in, finish_reason_in, identity_in
 from origin.token_relay.errors import CANCELLED, ERROR, CompletionError, DeadlineError, error_data
 from origin.token_relay.figures import AnswerTimes, RelayFigures, shown_model
 from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
@@ -151,6 +151,8 @@ class Completion:
         self._size = self._count = 0
         self._times = AnswerTimes(context.counters.figures, self._dialect.name, request.model)
         self._over = False
+        # The failure that an event of the upstream server has said, which is its own end of the answer.
+        self._failure: CompletionError | None = None
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: CompletionError | None = None
         self.whole: list[bytes] | None = None
@@ -290,7 +292,11 @@ class Completion:
             log.warning("a completion failed", channel=self._context.relay, reason=str(error))
             self.fail(error, DEADLINE if isinstance(error, DeadlineError) else FAILED)
         else:
-            self.finish()
+            if self._failure is not None:
+                self._counters.failed += 1
+                reason = self._failure.line
+                log.warning("a completion failed", channel=self._context.relay, reason=reason)
+            self.finish(FINISHED if self._failure is None else FAILED)
 
     def _begin(self) -> None:
         if not self.begun.done():
@@ -301,6 +307,7 @@ class Completion:
         if self._over:
             return False
         name = event.name
+        self._failure = self._failure or failure_in(name, event.data)
         is_own = name in RESERVED or name == END or len(name) > NAME_CHARACTERS or _CONTROLS.search(name)
         self._publish("message" if is_own else name, event.data)
         return event.data != DONE

@@ -35,6 +35,13 @@ TEXTS = (
     "documents",
     "instructions",
     "system",
+    "text",
+    "tool_choice",
+    "format",
+    "schema",
+    "json_schema",
+    "guided_choice",
+    "prediction",
 )
 """Options whose content is the caller's own, with any names; it is passed on unread."""
 
@@ -81,6 +88,7 @@ class UpstreamRequest:
         on_asked: called with the host of each server that is asked.
         key: the caller's own, in place of the configured one; empty for none.
         user: the name of the token that was presented; empty for another key.
+        model: that the server is asked for; empty without one.
     """
 
     body: bytes
@@ -90,6 +98,7 @@ class UpstreamRequest:
     on_asked: Callable[[str], None] | None = None
     key: str = field(default="", repr=False)
     user: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,9 @@ class CompletionRequest:
     def upstream(self) -> UpstreamRequest:
         """The request as it is sent."""
         path = CHAT.path if self.dialect is None else self.dialect.path
-        return UpstreamRequest(self.body, path=path, fields=self.fields, key=self.key, user=self.user)
+        return UpstreamRequest(
+            self.body, path=path, fields=self.fields, key=self.key, user=self.user, model=self.model
+        )
 
 
 def forwarded_fields(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -229,7 +240,9 @@ def _check(options: Mapping[str, Any], limits: RequestLimits, *, has_messages: b
         raise RefusalError(400, f"messages: 1 to {limits.messages} of them")
     for names, most in ((COUNTS, limits.choices), (TOKENS, ANSWER_TOKENS)):
         for name in names:
-            _check_number(name, options.get(name), most)
+            # -1 is no limit to several servers.
+            if not (names is TOKENS and type(value := options.get(name)) is int and value == -1):
+                _check_number(name, options.get(name), most)
     pending: list[object] = [{key: value for key, value in options.items() if key not in TEXTS}]
     seen = 0
     while pending:

@@ -64,6 +64,14 @@ class _EndingDelta(Struct):
     stop_reason: str | None = None
 
 
+class _FaultyEvent(Struct):
+    """An event of an answer, as far as it says that the model, or its server, has failed."""
+
+    type: str = ""
+    error: Raw = Raw(b"null")
+    choices: list[_EndedChoice] | None = None
+
+
 class _IncompleteDetails(Struct):
     reason: str = ""
 
@@ -81,7 +89,13 @@ class _EndingEvent(Struct):
     response: _EndedResponse | None = None
 
 
+class _Coded(Struct):
+    code: int | str | None = None
+
+
 _ENDING = msgspec.json.Decoder(_EndingEvent)
+_NO_ERRORS = (b"null", b"false", b'""')
+_FAULT, _CODE = msgspec.json.Decoder(_FaultyEvent), msgspec.json.Decoder(_Coded)
 COMMENT = sse_writer.comment() + b"\n"
 """A comment with an empty line, as clients of these APIs divide streams at such lines."""
 
@@ -222,6 +236,37 @@ def finish_reason_in(log: EventLog) -> str:
         if told and _FINISH_REASON.fullmatch(told):
             return told
     return ""
+
+
+def failure_in(name: str, data: str) -> CompletionError | None:
+    """Return the failure that an event of the upstream server is; None for any other event.
+
+    Args:
+        name: type of the event.
+    """
+    # All ways have the word: a type, a member, a reason; or a response that has failed.
+    if name != ERROR and "error" not in data and "failed" not in data:
+        return None
+    if len(data) > ENDING_BYTES:
+        return None
+    try:
+        found = _FAULT.decode(data)
+    except (ValueError, RecursionError):
+        return CompletionError("the upstream server ends with an error", body=data) if name == ERROR else None
+    is_error = found.type in (ERROR, "response.failed") or bytes(found.error) not in _NO_ERRORS
+    reasons = [one.finish_reason for one in found.choices or ()]
+    if not (name == ERROR or is_error or ERROR in reasons):
+        return None
+    return CompletionError("the upstream server ends with an error", _status_in(bytes(found.error)), data)
+
+
+def _status_in(error: bytes) -> int:
+    """Return the status of an error that an event has, where it says one; else that of a failed server."""
+    try:
+        code = _CODE.decode(error).code
+    except (ValueError, RecursionError):
+        return 502
+    return code if isinstance(code, int) and 400 <= code < 600 else 502
 
 
 def _number_at(log: EventLog, position: int) -> int:

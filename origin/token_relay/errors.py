@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+
 import msgspec
 
 ERROR = "error"
@@ -17,6 +22,10 @@ KINDS = {429: "rate_limit_error", 401: "authentication_error", 404: "not_found_e
 """OpenAI's names for errors with these statuses; those of other requests are ``invalid_request_error``."""
 
 
+PASSED_FIELDS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id")
+"""Fields of an error that go on to the caller: clients wait and ask again by them, and name the request."""
+
+
 class CompletionError(Exception):
     """There is no answer, or no more of it.
 
@@ -24,7 +33,7 @@ class CompletionError(Exception):
         text: one line, without addresses and keys.
         upstream: status of the upstream server's answer, or a status that stands for its failure.
         body: the body of that answer, without keys.
-        retry_after: the answer's Retry-After; empty without one.
+        fields: of that answer, those of `PASSED_FIELDS`.
         has_own_key: whether the caller's own key was presented to the upstream server.
     """
 
@@ -33,15 +42,35 @@ class CompletionError(Exception):
         text: str,
         upstream: int = 502,
         body: str = "",
-        retry_after: str = "",
+        fields: Mapping[str, str] = MappingProxyType({}),
         *,
         has_own_key: bool = False,
     ) -> None:
         super().__init__(text)
         self._upstream = upstream
         self._body = body
-        self.retry_after = retry_after
+        self.fields = fields
         self._has_own_key = has_own_key
+
+    @property
+    def wait_seconds(self) -> float:
+        """Seconds after which the server wants to be asked again; 0 where it doesn't say."""
+        milliseconds, after = self.fields.get("retry-after-ms", ""), self.fields.get("retry-after", "")
+        if milliseconds.isdecimal():
+            return int(milliseconds) / 1000
+        if after.isdecimal():
+            return float(after)
+        try:
+            # RFC 9110 §10.2.3: a date, too.
+            return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return 0.0
+
+    def later(self, seconds: float) -> CompletionError:
+        """Return the same error for another caller, who is to wait for so many seconds."""
+        fields = {name: value for name, value in self.fields.items() if not name.startswith("retry-after")}
+        fields["retry-after"] = str(max(1, round(seconds)))
+        return CompletionError(str(self), self._upstream, self._body, fields, has_own_key=self._has_own_key)
 
     @property
     def status(self) -> int:
@@ -67,6 +96,8 @@ class CompletionError(Exception):
         if isinstance(found, dict) and found.get("object") == "error":
             # As vLLM has sent them.
             return msgspec.json.encode({"error": found}).decode()
+        if isinstance(found, dict) and (line := _line_in(found)):
+            return error_data(line, self._upstream)
         return ""
 
     @property
@@ -82,6 +113,18 @@ class CompletionError(Exception):
         except (ValueError, LookupError, TypeError, RecursionError):
             found = None
         return found if isinstance(found, str) else str(self)
+
+
+def _line_in(body: Mapping[str, object]) -> str:
+    """Return the words of an error in another form than OpenAI's; empty for none."""
+    # FastAPI and what is built with it has ``detail``, gateways have ``message``.
+    for name in ("detail", "message", "error_description", "msg"):
+        told = body.get(name)
+        if isinstance(told, str) and told:
+            return told
+        if told:
+            return msgspec.json.encode(told).decode()
+    return ""
 
 
 class DeadlineError(CompletionError):

@@ -104,7 +104,6 @@ def refusal(error: RefusalError, dialect: Dialect = CHAT) -> Response:
 def error_response(error: CompletionError, dialect: Dialect = CHAT) -> Response:
     """Answer with what the upstream server said instead of an answer."""
     headers = dict(NO_STORE)
-    if error.retry_after:
-        headers["retry-after"] = error.retry_after
+    headers |= error.fields
     body = error.told or dialect.write_status_error(str(error), error.upstream)
     return Response(body + "\n", error.status, headers, JSON)

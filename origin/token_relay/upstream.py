@@ -16,7 +16,7 @@ import httpx
 from origin.http.media_types import media_type_in
 from origin.token_relay.completion_request import UpstreamRequest
 from origin.token_relay.dialects import CHAT
-from origin.token_relay.errors import CompletionError, DeadlineError
+from origin.token_relay.errors import PASSED_FIELDS, CompletionError, DeadlineError
 from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent, SseError, SseReader
 from origin.token_relay.upstream_connection import request_once
@@ -32,7 +32,8 @@ EVENT_STREAM, JSON = "text/event-stream", "application/json"
 UNTYPED = frozenset({"", "text/plain", "application/octet-stream", "application/x-ndjson"})
 """Media types that servers and proxies give streams of events, too; clients don't look at the type."""
 
-_SECONDS = re.compile(r"[0-9]{1,5}")
+_PASSED = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
+"""The value of a field of an error that goes on to the caller."""
 
 PIECE_BYTES = 8 << 10
 """Bytes of a stream that are read before other tasks of the loop may run."""
@@ -238,10 +239,9 @@ class Upstream:
         if status != 200:
             body = await self._error_body(response)
             told = f"the upstream server answers {status}"
-            seconds = response.headers.get("retry-after", "")
-            retry_after = seconds if _SECONDS.fullmatch(seconds) else ""
-            has_own_key = bool(asked.key)
-            raise CompletionError(told, status, redactor(body), retry_after, has_own_key=has_own_key)
+            named = {name: redactor(response.headers.get(name, "")) for name in PASSED_FIELDS}
+            fields = {name: value for name, value in named.items() if _PASSED.fullmatch(value)}
+            raise CompletionError(told, status, redactor(body), fields, has_own_key=bool(asked.key))
         found = media_type_in(response.headers.get("content-type", ""))
         if found == JSON != kind:
             # Some servers refuse with 200; an error in JSON says why.

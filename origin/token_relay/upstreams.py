@@ -8,10 +8,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from origin.token_relay.completion_request import UpstreamRequest
+from origin.token_relay.dialects import failure_in
 from origin.token_relay.errors import CompletionError, DeadlineError
 from origin.token_relay.limits import BreakerLimits
 from origin.token_relay.sse_reader import ServerSentEvent
 from origin.token_relay.upstream import Upstream
+from packager.bounded_dict import BoundedDict
+
+MODELS_KEPT = 256
+"""Most models of a server whose limits are remembered."""
 
 Result = TypeVar("Result")
 
@@ -31,23 +36,36 @@ class _Breaker:
         self.failures = 0
         self.until = 0.0
         self.reason = ""
+        # By model: until when the server wants no requests for it, and its own words.
+        self._limits_of = BoundedDict[str, tuple[float, CompletionError]](MODELS_KEPT)
 
-    def admits(self, now: float) -> bool:
-        """Return whether the server is asked now; behind a pause by one request, as a trial."""
-        if now < self.until:
+    def admits(self, now: float, model: str) -> bool:
+        """Return whether the server is asked for a model now; behind a pause by one request, as a trial."""
+        if now < self.until or self.limit_of(model, now) is not None:
             return False
         if self.failures >= self._limits.failures:
             self.until = now + self._limits.pause_seconds
         return True
+
+    def limit_of(self, model: str, now: float) -> CompletionError | None:
+        """Return the refusal of requests for a model that is still valid; None without one."""
+        until, error = self._limits_of.get(model, (0.0, None))
+        return error.later(until - now) if error is not None and now < until else None
+
+    def note_limit(self, model: str, error: CompletionError, now: float) -> None:
+        """Note that the server takes no more requests for a model, for as long as it says."""
+        self._limits_of[model] = now + self._bounded(error), error
 
     def note_failure(self, error: CompletionError, now: float) -> None:
         """Note that the server has failed, and for how long it wants to be left alone."""
         self.failures += 1
         self.reason = str(error)
         pause = self._limits.pause_seconds if self.failures >= self._limits.failures else 0.0
-        if error.retry_after:
-            pause = max(pause, min(float(error.retry_after), self._limits.longest_pause_seconds))
+        pause = max(pause, self._bounded(error))
         self.until = now + pause if pause else 0.0
+
+    def _bounded(self, error: CompletionError) -> float:
+        return min(error.wait_seconds, self._limits.longest_pause_seconds)
 
     def note_beginning(self) -> None:
         """Note that an answer has begun, which ends the pause; one more failure begins the next."""
@@ -121,18 +139,32 @@ class Upstreams:
             CompletionError: there is no stream, or it broke off.
         """
         has_begun = False
+        refusal: ServerSentEvent | None = None
 
         async def ask(breaker: _Breaker) -> None:
+            nonlocal refusal
+
             def note(event: ServerSentEvent) -> bool:
-                nonlocal has_begun
+                nonlocal has_begun, refusal
                 if not has_begun:
+                    if (error := failure_in(event.name, event.data)) is not None:
+                        # The next server may have an answer.
+                        refusal = event
+                        raise error
                     has_begun = True
                     breaker.note_beginning()
                 return on_event(event)
 
+            refusal = None
             await breaker.upstream.stream(asked, on_begin, note)
 
-        await self._first(ask, lambda: not has_begun, has_own_key=bool(asked.key))
+        try:
+            await self._first(ask, lambda: not has_begun, asked)
+        except CompletionError:
+            if refusal is None:
+                raise
+            # No server is left: its own words go on, in its own form.
+            on_event(refusal)
 
     async def whole(self, asked: UpstreamRequest) -> list[bytes]:
         """Ask for an answer in one piece, as `Upstream.whole`.
@@ -140,48 +172,54 @@ class Upstreams:
         Raises:
             CompletionError: there is none.
         """
-        return await self._first(
-            lambda one: one.upstream.whole(asked), lambda: True, has_own_key=bool(asked.key)
-        )
+        return await self._first(lambda one: one.upstream.whole(asked), lambda: True, asked)
 
     async def _first(
         self,
         ask: Callable[[_Breaker], Awaitable[Result]],
         may_go_on: Callable[[], bool],
-        *,
-        has_own_key: bool,
+        asked: UpstreamRequest,
     ) -> Result:
         """Return the answer of the first server that has one, or the last one's failure.
 
-        Args:
-            has_own_key: whether the caller's own key is used: its limit of requests isn't that of others.
+        A server is only left alone where another one can be asked.
         """
         last: CompletionError | None = None
-        for breaker in self._usable():
+        for breaker in self._usable(asked.model):
             try:
                 answer = await ask(breaker)
             except CompletionError as error:
                 if not _may_pass(error):
                     raise
-                if not (has_own_key and error.upstream == 429):
+                if error.upstream != 429:
                     breaker.note_failure(error, self._clock())
+                elif not asked.key:
+                    # The limit of a caller's own key isn't that of others.
+                    breaker.note_limit(asked.model, error, self._clock())
                 if not may_go_on():
                     raise
                 last = error
             else:
                 breaker.note_success()
                 return answer
-        raise last or self._unusable()
+        raise last or self._unusable(asked.model)
 
-    def _usable(self) -> Iterator[_Breaker]:
+    def _usable(self, model: str) -> Iterator[_Breaker]:
+        if len(self._breakers) == 1:
+            yield self._breakers[0]
+            return
         places = weighted_order(self._weights, random.random) if self._weights else range(len(self._breakers))
         for breaker in map(self._breakers.__getitem__, places):
-            if breaker.admits(self._clock()):
+            if breaker.admits(self._clock(), model):
                 yield breaker
 
-    def _unusable(self) -> CompletionError:
-        pause = max(1, round(min(one.until for one in self._breakers) - self._clock()))
-        return CompletionError("no upstream server is asked now", 503, retry_after=str(pause))
+    def _unusable(self, model: str) -> CompletionError:
+        now = self._clock()
+        limited = [found for one in self._breakers if (found := one.limit_of(model, now)) is not None]
+        if limited:
+            return min(limited, key=lambda one: one.wait_seconds)
+        pause = max(1, round(min(one.until for one in self._breakers) - now))
+        return CompletionError("no upstream server is asked now", 503, fields={"retry-after": str(pause)})
 
 
 def _may_pass(error: CompletionError) -> bool:

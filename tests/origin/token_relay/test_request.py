@@ -72,6 +72,22 @@ def test_no_request_says_which_server_is_asked(options: dict[str, Any]) -> None:
         asked(**options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"text": {"format": {"type": "json_schema", "schema": {"properties": {"api_key": {}}}}}},
+        {"response_format": {"json_schema": {"schema": {"properties": {"base_url": {}}}}}},
+        {"tool_choice": {"type": "function", "function": {"name": "f", "base_url": 1}}},
+        {"format": {"type": "object", "properties": {"api_base": {"type": "string"}}}},
+        {"max_tokens": -1},
+        {"max_completion_tokens": -1},
+    ],
+)
+def test_a_schema_may_have_any_names_and_no_limit_of_tokens_is_one(options: dict[str, Any]) -> None:
+    sent = json.loads(asked(**options).body)
+    assert {name: sent[name] for name in options} == options
+
+
 def test_tools_and_messages_may_have_any_names() -> None:
     parameters = {"type": "object", "properties": {"base_url": {"type": "string"}}}
     tools = [{"type": "function", "function": {"name": "get", "parameters": parameters}}]

@@ -186,9 +186,82 @@ async def test_retry_after_is_honoured_and_reaches_the_caller_where_no_server_is
         async with asking(server) as answer:
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "50")
         async with asking(server) as answer:
-            assert answer.status_code == 503
+            assert answer.status_code == 429
+            assert (await answer.aread()).count(b"not now") == 1
             assert 0 < int(answer.headers["retry-after"]) <= 50
         assert (len(server.upstream.asked), len(other.asked)) == (1, 1)
+        # The limit of one model isn't that of others.
+        async with asking(server, "chat/completions", {**STREAMED, "model": "other"}) as answer:
+            assert answer.status_code == 429
+        assert (len(server.upstream.asked), len(other.asked)) == (2, 2)
+
+
+async def test_a_server_alone_is_always_asked_and_its_limit_is_passed_on_with_all_that_clients_read() -> None:
+    fields = ("retry-after-ms: 1500", "x-should-retry: true", "x-request-id: req_9", "x-secret: no")
+    busy = refusing("429 Too Many Requests", *fields)
+    async with relaying(busy, replace(PATIENT, breaker=BreakerLimits(failures=1)), keeping=KEPT) as server:
+        for count in range(1, 4):
+            async with asking(server) as answer:
+                assert answer.status_code == 429
+                passed = {name: answer.headers.get(name) for name in ("retry-after-ms", "x-should-retry")}
+                assert passed == {"retry-after-ms": "1500", "x-should-retry": "true"}
+                assert answer.headers["x-request-id"] == "req_9"
+                assert "x-secret" not in answer.headers
+            assert len(server.upstream.asked) == count
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ('{"detail": "model is loading"}', "model is loading"),
+        ('{"message": "no such model", "request_id": "1"}', "no such model"),
+        (
+            '{"detail": [{"loc": ["body", "n"], "msg": "too many"}]}',
+            '[{"loc":["body","n"],"msg":"too many"}]',
+        ),
+    ],
+)
+async def test_words_of_an_error_in_any_form_reach_the_caller(body: str, line: str) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.answer("400 Bad Request", body, "application/json")
+
+    async with relaying(script, keeping=KEPT) as server, asking(server) as answer:
+        assert answer.status_code == 400
+        assert json.loads(await answer.aread())["error"]["message"] == line
+
+
+FAULTS = [
+    '{"error": {"message": "Provider disconnected", "code": 502}}',
+    '{"error": "out of memory"}',
+    '{"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}',
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_an_error_as_the_first_event_has_the_next_server_asked(fault: str) -> None:
+    faulty = streaming([fault])
+    async with completing(GOOD) as other, relaying(faulty, NEVER, keeping=KEPT, others=[other]) as server:
+        async with asking(server) as answer:
+            assert without_comments(await answer.aread()) == CHAT_BYTES
+        assert (len(server.upstream.asked), len(other.asked)) == (1, 1)
+    async with (
+        completing(faulty) as other,
+        relaying(faulty, NEVER, keeping=KEPT, others=[other]) as server,
+        asking(server) as answer,
+    ):
+        # No server is left: its own words go on as they came.
+        assert fault.encode() in await answer.aread()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_an_error_within_an_answer_is_its_end_which_says_so(fault: str) -> None:
+    async with relaying(streaming([CHAT_CHUNKS[0], fault]), keeping=KEPT) as server:
+        async with asking(server) as answer:
+            assert fault.encode() in await answer.aread()
+            place = answer.headers["location"]
+        events = (await got(server, f"{place}?since=")).json()
+        assert [one["event"] for one in events] == ["message", "message", "end"]
+        assert json.loads(events[-1]["data"])["reason"] == "failed"
 
 
 async def test_models_have_other_names_at_the_upstream_server() -> None:
