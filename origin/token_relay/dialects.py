@@ -239,11 +239,7 @@ def finish_reason_in(log: EventLog) -> str:
 
 
 def failure_in(name: str, data: str) -> CompletionError | None:
-    """Return the failure that an event of the upstream server is; None for any other event.
-
-    Args:
-        name: type of the event.
-    """
+    """Return the failure that an event of this type reports; None for any other event."""
     # All ways have the word: a type, a member, a reason; or a response that has failed.
     if name != ERROR and "error" not in data and "failed" not in data:
         return None

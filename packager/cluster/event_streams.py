@@ -326,7 +326,7 @@ end
 return found
 """
 
-_EPOCHS = re.compile(rb"([0-9]{1,16}):([0-9]{1,16})")
+_EPOCHS = re.compile(rb"(?<![0-9])([0-9]{1,16}):([0-9]{1,16})")
 _NUMBER = re.compile(rb"[0-9]{1,16}")
 
 REPEAT_SECONDS = 60
