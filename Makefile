@@ -31,7 +31,12 @@ SYNC = PYTHONDONTWRITEBYTECODE=1 .ci/retry "Is the package index reachable? Behi
 # What `make dev` starts again when a file of these folders changes; PYTHONPATH lets it run the code that it watches.
 CODE := media packager origin player
 
-.PHONY: help setup run dev test test-all test-turn quick coverage clauses docs check format bench audit soak fuzz clean
+# The image's name, and what it is built for; with PUSH=1 it goes to the registry that the name begins with.
+IMAGE ?= headwater
+PLATFORMS ?= linux/amd64,linux/arm64
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+.PHONY: help setup run dev test test-all test-turn quick coverage clauses docs check format bench audit soak fuzz dist image clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
@@ -50,6 +55,8 @@ help:
 	@echo "make audit                ask for known holes in what uv.lock pins"
 	@echo "make fuzz                 a minute of damaged input for each reader (ARGS='rtmp flv --seconds 600 --seed 2')"
 	@echo "make soak                 an hour of live channels and a station (MINUTES=60)"
+	@echo "make dist                 a wheel and a source distribution in dist/"
+	@echo "make image                a container image for amd64 and arm64 in dist/ (IMAGE=NAME PUSH=1: to a registry)"
 	@echo "make soak CLUSTER=1       twenty minutes of a cluster of which one part after the other fails"
 
 .tools/bin/uv:
@@ -140,5 +147,19 @@ soak: setup $(if $(CLUSTER),$(SETUP_TEST))
 fuzz: setup
 	@$(BIN)/python -m tests.fuzzing $(ARGS)
 
+# The wheel is built from the source distribution alone: what that lacks shows.
+dist: setup
+	rm -f dist/headwater-$(VERSION)*.whl dist/headwater-$(VERSION).tar.gz
+	.ci/retry "Is the package index reachable? Behind a proxy set HTTPS_PROXY. Then run make again." \
+		$(UV) build --quiet --out-dir dist --python "$(PYTHON)"
+	@ls dist/headwater-$(VERSION)*.whl dist/headwater-$(VERSION).tar.gz
+
+# For both processors it is an archive (OCI), since Docker's own store of images takes a single one.
+image:
+	@command -v docker >/dev/null || { echo "Docker with buildx is needed: https://docs.docker.com/engine/install" >&2; exit 1; }
+	@mkdir -p dist
+	docker buildx build --platform "$(PLATFORMS)" --file deploy/docker/Dockerfile --tag "$(IMAGE):$(VERSION)" --tag "$(IMAGE):latest" \
+		$(if $(PUSH),--push,--output "type=oci,dest=dist/headwater-$(VERSION)-image.tar") .
+
 clean:
-	rm -rf .venv .tools player/vendor artifacts .coverage* coverage.xml .mypy_cache .ruff_cache .pytest_cache
+	rm -rf dist .venv .tools player/vendor artifacts .coverage* coverage.xml .mypy_cache .ruff_cache .pytest_cache

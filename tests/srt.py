@@ -9,11 +9,12 @@ import functools
 import random
 import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from origin.ingest.libsrt import LIBRARIES, Option, write_address
+from origin.ingest.libsrt import LIBRARIES, Option
 
 KEY_BYTES = 27
 """The option that chooses AES-128, 192 or 256 (``SRTO_PBKEYLEN``)."""
@@ -46,7 +47,8 @@ class Caller:
             secret, size = passphrase.encode(), ctypes.c_int(key_bytes)
             self._set(Option.PASSPHRASE, secret, len(secret))
             self._set(KEY_BYTES, ctypes.byref(size), ctypes.sizeof(size))
-        packed = write_address(socket.AF_INET, ("127.0.0.1", port))
+        # A sockaddr_in as Linux has it (ip(7)).
+        packed = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, bytes((127, 0, 0, 1)))
         failed = self._library.srt_connect(self._socket, packed, len(packed)) < 0
         self.refusal = int(self._library.srt_getrejectreason(self._socket)) if failed else 0
 
@@ -142,3 +144,45 @@ def udp_port() -> int:
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+class HandshakeSender:
+    """Sends conclusions of handshakes as fast as asked, each of a new socket (draft-sharabayko-srt §3.2.1).
+
+    Args:
+        host: of 127.0.0.0/8, from which they come.
+    """
+
+    def __init__(self, port: int, host: str, stream_id: bytes) -> None:
+        self._socket = socket.socket(type=socket.SOCK_DGRAM)
+        self._socket.bind((host, 0))
+        self._socket.settimeout(10)
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.send(_handshake(4, 2, 1, 1, 0))
+        answer = self._socket.recv(2048)
+        self._cookie = int.from_bytes(answer[44:48], "big")
+        self._next = 1000
+        padded = stream_id + bytes(-len(stream_id) % 4)
+        words = b"".join(padded[place : place + 4][::-1] for place in range(0, len(padded), 4))
+        request = struct.pack("!HHIIHH", 1, 3, 0x010405, 0xBF, 120, 120)
+        self._extensions = request + struct.pack("!HH", 5, len(words) // 4) + words
+
+    def send(self, count: int) -> None:
+        """Send some conclusions."""
+        for _ in range(count):
+            self._next += 1
+            head = _handshake(5, 5, 0xFFFFFFFF, self._next, self._cookie)
+            with contextlib.suppress(ConnectionError):
+                self._socket.send(head + self._extensions)
+
+    def close(self) -> None:
+        """Send no more."""
+        self._socket.close()
+
+
+def _handshake(version: int, extension: int, kind: int, number: int, cookie: int) -> bytes:
+    control = struct.pack("!IIII", 0x80000000, 0, 0, 0)
+    peer = struct.pack("<I12x", 0x7F000001)
+    return (
+        control + struct.pack("!IHHIIIIII", version, 0, extension, 1, 1500, 8192, kind, number, cookie) + peer
+    )

@@ -32,6 +32,9 @@ MESSAGE_BYTES = 1456
 ADDRESS_BYTES = 128
 """Room for any ``sockaddr``."""
 
+OVERLOAD = 1402
+"""The reason of a refusal for too many callers (``SRT_REJX_OVERLOAD``)."""
+
 CRITICAL = 2
 """The level of syslog(3) below which libsrt writes nothing to the standard error."""
 
@@ -162,8 +165,12 @@ class Libsrt:
             raise
         return sock
 
-    def listen(self, sock: int, family: int, address: tuple[str, int], backlog: int, judge: Judge) -> None:
-        """Set the function that admits or refuses callers."""
+    def listen(self, sock: int, udp: socket.socket, backlog: int, judge: Judge) -> None:
+        """Listen on a bound UDP socket, of which libsrt gets a copy.
+
+        Args:
+            judge: admits or refuses callers.
+        """
 
         def on_caller(
             _opaque: object, caller: int, _version: int, peer: int | None, stream_id: bytes | None
@@ -183,8 +190,7 @@ class Libsrt:
 
         callback = _ListenCallback(on_caller)
         self._callbacks.append(callback)
-        packed = write_address(family, address)
-        self._check(self._library.srt_bind(sock, packed, len(packed)))
+        self._check(self._library.srt_bind_acquire(sock, os.dup(udp.fileno())))
         self._check(self._library.srt_listen_callback(sock, callback, None))
         self._check(self._library.srt_listen(sock, backlog))
 
@@ -273,15 +279,6 @@ def _load() -> ctypes.CDLL:
             library.srt_getlasterror_str.restype = ctypes.c_char_p
             return library
     raise LibsrtMissingError(os.strerror(errno.ENOENT))
-
-
-def write_address(family: int, address: tuple[str, int]) -> bytes:
-    """Write a ``sockaddr_in`` or ``sockaddr_in6`` as Linux has them (ip(7), ipv6(7))."""
-    host, port = address
-    packed = socket.inet_pton(family, host)
-    if family == socket.AF_INET:
-        return struct.pack("=H", family) + struct.pack("!H", port) + packed + bytes(8)
-    return struct.pack("=H", family) + struct.pack("!HI", port, 0) + packed + bytes(4)
 
 
 def _read_address(raw: bytes) -> str:

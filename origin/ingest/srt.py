@@ -20,7 +20,7 @@ from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.feeding import Feeding
-from origin.ingest.libsrt import PACKAGE, HandshakeAnswer, Libsrt, LibsrtMissingError, SrtError
+from origin.ingest.libsrt import OVERLOAD, PACKAGE, HandshakeAnswer, Libsrt, LibsrtMissingError, SrtError
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from origin.ingest.stream_id import StreamId, read_stream_id
 from packager.reader_guard import ReaderGuard
@@ -34,12 +34,12 @@ CODES = {
     RefusalReason.DENIED: 1403,
     RefusalReason.UNANSWERED: 1503,
     RefusalReason.TAKEN: 1409,
-    RefusalReason.TOO_MANY: 1402,
+    RefusalReason.TOO_MANY: OVERLOAD,
     RefusalReason.CLOSED: 1503,
 }
 """The reason with which a caller is refused, of libsrt's access_control.h."""
 
-BAD_REQUEST, OVERLOAD, BAD_MODE = 1400, 1402, 1405
+BAD_REQUEST, BAD_MODE = 1400, 1405
 
 log = structlog.get_logger()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -11,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from origin.ingest.libsrt import MESSAGE_BYTES, Judge, Libsrt, Option, SrtError
+from origin.ingest.handshake_limit import HandshakeLimit
+from origin.ingest.libsrt import MESSAGE_BYTES, OVERLOAD, HandshakeAnswer, Judge, Libsrt, Option, SrtError
 from packager.sources.publication import LinkStatistics
 
 LIBRARY_BYTES = 8 << 20
@@ -124,12 +126,14 @@ class SrtReceiver:
     ) -> None:
         self._library = library
         self._judge = judge
+        self._handshakes = HandshakeLimit()
         self._on_connection = on_connection
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._wanted = deque[SrtConnection]()
         self._listeners: set[int] = set()
+        self._udp = contextlib.ExitStack()
         self._connections: dict[int, SrtConnection] = {}
         self._epoll = -1
         self._counted_at = 0.0
@@ -174,7 +178,9 @@ class SrtReceiver:
                     self._library.close(number)
                 self._library.release_epoll(self._epoll)
         finally:
+            self._handshakes.guard(())
             self._library.cleanup()
+            self._udp.close()
             for connection in self._connections.values():
                 connection.push(b"")
 
@@ -184,12 +190,27 @@ class SrtReceiver:
             Option.RECEIVE_BYTES: LIBRARY_BYTES,
             Option.PEER_IDLE_MILLISECONDS: round(idle_seconds * 1000),
         }
+        sockets = list[socket.socket]()
         for family, address in addresses:
             only = {Option.IPV6_ONLY: 1} if family == socket.AF_INET6 else {}
             listener = self._library.create_socket({**options, **only})
             self._listeners.add(listener)
-            self._library.listen(listener, family, address, self._limits.backlog, self._judge)
+            udp = self._udp.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            if only:
+                udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                udp.bind(address)
+            except OSError as error:
+                raise SrtError(os.strerror(error.errno or 0)) from error
+            sockets.append(udp)
+            self._library.listen(listener, udp, self._limits.backlog, self._judge_within_limits)
             self._library.watch(self._epoll, listener)
+        self._handshakes.guard(sockets)
+
+    def _judge_within_limits(self, address: str, stream_id: bytes) -> HandshakeAnswer:
+        if not self._handshakes.acquire(address):
+            return HandshakeAnswer(OVERLOAD)
+        return self._judge(address, stream_id)
 
     def _take_turn(self) -> None:
         most = self._limits.connections + len(self._listeners)
@@ -200,6 +221,7 @@ class SrtReceiver:
                 self._read(connection)
         for _ in range(len(self._wanted)):
             self._look_at(self._wanted.popleft())
+        self._handshakes.lift()
         if time.monotonic() - self._counted_at >= STATISTICS_SECONDS:
             self._counted_at = time.monotonic()
             for connection in self._connections.values():
