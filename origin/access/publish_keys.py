@@ -35,6 +35,14 @@ class PublishKeys:
         key = self._keys.get(channel)
         return "" if key is None else key.text
 
+    def add_hashes(self, hashes: Mapping[str, KeyHash]) -> None:
+        """Add channels of whose keys only the hashes are known."""
+        self._keys |= {name: Secret("", key_hash=one) for name, one in hashes.items()}
+
+    def forget(self, channel: str) -> None:
+        """Forget the key of a channel that is no more."""
+        self._keys.pop(channel, None)
+
     def rotate(self, keys: Mapping[str, str]) -> frozenset[str]:
         """Replace the keys.
 

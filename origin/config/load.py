@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 import tomllib
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -71,9 +72,7 @@ def load(path: Path | None, environment: Mapping[str, str], options: Layer) -> C
         for section, value in layer.items():
             merged[section] = {**merged.get(section, {}), **value} if isinstance(value, Mapping) else value
     config = validate(merged, "the configuration")
-    _check_together(config)
-    for fault in stations.faults(config.radio, config.server):
-        raise ConfigError(fault)
+    check_together(config)
     return config
 
 
@@ -230,7 +229,14 @@ def _tables() -> dict[str, type[Struct]]:
     return {name: kind for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, Struct)}
 
 
-def _check_together(config: Config) -> None:
+def check_together(config: Config) -> None:
+    """Check what tables and keys demand of each other. Blocks, to look for files.
+
+    Raises:
+        ConfigError: naming the table, the key and what is allowed.
+    """
+    for fault in stations.faults(config.radio, config.server):
+        raise ConfigError(fault)
     _check_homes(config)
     try:
         TrustedProxies(config.server.trusted_proxies)
@@ -245,8 +251,8 @@ def _check_together(config: Config) -> None:
         "relay": [one.name for one in config.relay],
     }
     for section, names in tables.items():
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(names).items():
+            if count > 1:
                 raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
     _check_event_channels(config)
     _check_relays(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import Request
@@ -44,14 +44,17 @@ class Recorder(Protocol):
         """The recordings that were made; None where none ever are."""
 
 
-def routes(recorders: Mapping[str, Recorder], access: AccessPolicy) -> list[BaseRoute]:
+FindRecorder = Callable[[str], Recorder | None]
+
+
+def routes(recorder_of: FindRecorder, access: AccessPolicy) -> list[BaseRoute]:
     """Make the routes.
 
     Args:
-        recorders: the channels and stations, by name.
+        recorder_of: returns a channel or station by its name; None where there is none.
         access: decides who is the administrator, who alone keeps spans and removes recordings.
     """
-    endpoint = RecordingsEndpoint(recorders, access)
+    endpoint = RecordingsEndpoint(recorder_of, access)
     return [
         Route("/live/{channel}/recordings", endpoint.keep, methods=["POST"]),
         Route("/live/{channel}/recordings/{id}", endpoint.remove, methods=["DELETE"]),
@@ -71,8 +74,8 @@ def is_kept_here(channels: Mapping[str, Channel], channel: str, name: str) -> bo
 class RecordingsEndpoint:
     """Answers requests that keep spans and remove recordings."""
 
-    def __init__(self, recorders: Mapping[str, Recorder], access: AccessPolicy) -> None:
-        self._recorders = recorders
+    def __init__(self, recorder_of: FindRecorder, access: AccessPolicy) -> None:
+        self._recorder_of = recorder_of
         self._access = access
 
     async def keep(self, request: Request) -> Response:
@@ -114,7 +117,7 @@ class RecordingsEndpoint:
         return Response(status_code=204)
 
     def _keeper(self, request: Request) -> tuple[SpanKeeper, Recordings | StagedRecordings | None]:
-        recorder = self._recorders.get(request.path_params["channel"])
+        recorder = self._recorder_of(request.path_params["channel"])
         if recorder is None:
             raise RefusalError(404, "Not Found")
         if not recorder.records:

@@ -47,6 +47,7 @@ from origin.server.endpoints import (
     embed,
     feeds,
     library_list,
+    made_tables,
     page,
     prepared_films,
     reloading,
@@ -59,6 +60,7 @@ from origin.server.endpoints import (
 from origin.server.endpoints.error_responses import routed_application
 from origin.server.endpoints.owner_proxy import OwnerRequests
 from origin.server.services.event_services import event_limits, own_origins
+from origin.server.services.mapping_view import MappingView
 from origin.server.services.recording_services import recorded_stations
 from origin.server.services.services import Services
 from origin.server.services.signable_addresses import SignableAddresses
@@ -103,7 +105,7 @@ def _media_routes(
 ) -> list[BaseRoute]:
     config, library, authorization = services.config, services.library, services.authorization
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
-    streams = {name: channel.stream for name, channel in services.live.channels.items()}
+    streams = MappingView(services.live.channels, lambda channel: channel.stream)
     published = PublishedChannels(streams, authorization, services.live.streams)
     publishing = replace(
         services.limits.publishing,
@@ -115,7 +117,7 @@ def _media_routes(
         *ingest_routes.routes(
             services.publishers.admission,
             authorization,
-            {name: channel.options for name, channel in services.live.channels.items()},
+            MappingView(services.live.channels, lambda channel: channel.options),
             config.server.rtmp_port,
         ),
         *file_routes(FileHandler(library.storage, config.library.max_age, library.open_files)),
@@ -185,6 +187,11 @@ def _routes(
     config, library, guard = services.config, services.library, services.guard
     station_access = StationAccess(services.authorization, guard)
     movies = recordings.RecordingHandler(services.recordings)
+    tables = made_tables.endpoints(services, access)
+
+    def recorder_of(name: str) -> recording_routes.Recorder | None:
+        return services.station_recorders.get(name) or services.live.kept_channels.get(name)
+
     return [
         *_media_routes(services, live, movies),
         *time_of_day.routes(),
@@ -198,14 +205,15 @@ def _routes(
             webhooks=services.station_webhooks,
         ),
         *_event_routes(services, client_limits),
-        *signing.routes(services.token_keys, access, _signable_addresses(services)),
+        *signing.routes(services.token_keys, access, functools.partial(_signable_addresses, services)),
         *signing.check_routes(guard),
         *viewers.routes(services.sessions, access),
         *revoking.routes(services.token_keys, services.revocation_file, access),
         *reloading.routes(services, access),
         *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
-        *recording_routes.routes({**services.live.kept_channels, **services.station_recorders}, access),
-        *api.routes(services, access, station_access, guard),
+        *recording_routes.routes(recorder_of, access),
+        *api.routes(services, access, station_access, guard, tables),
+        *made_tables.routes(tables),
         *television.routes(services, access, station_access, guard),
         *feeds.routes(services, access, station_access, guard, movies),
         *prepared_films.routes(services, access),

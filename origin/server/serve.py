@@ -69,6 +69,9 @@ from origin.server.services.event_services import own_origins
 from origin.server.services.grpc_services import make_grpc_server, require_grpc
 from origin.server.services.library_services import check_library, encoder_of, library_of
 from origin.server.services.limits import Limits
+from origin.server.services.live_changes import LiveChanges
+from origin.server.services.made_tables import MadeTables, TablesAtTakeover
+from origin.server.services.mapping_view import MappingView
 from origin.server.services.recording_services import recording_places
 from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
@@ -82,6 +85,7 @@ from origin.tls.own_server import lead_own_requests
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.record_book import RecordBook
 from packager.safe_files import DataFolder
 from packager.threads import SHARED_THREADS
 
@@ -213,6 +217,8 @@ async def _make_ready(
     types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
     has_programmes = demo and not any(channel.name == DEMO for channel in config.live)
     config = _fit_descriptors(config, rlimits.raise_limit())
+    made_tables = await _restored_tables(config, start.reload)
+    config = await SHARED_THREADS.run(made_tables.added_to, config)
     config, tools = await _prepare(config, finding_tools, demo=demo, own_library=start.own_library)
     needs_library = start.own_library or not (
         config.live or config.radio or config.events or config.relay or config.cluster.url
@@ -233,6 +239,7 @@ async def _make_ready(
         needs_library=needs_library,
         made_keys=secrets.made_keys,
         recording_places=start.recording_places,
+        made_tables=made_tables,
         encoder=await encoder_of(config, tools, limits),
     )
     services = await SHARED_THREADS.run(Services, config, tools, lock, facts, limits)
@@ -242,6 +249,11 @@ async def _make_ready(
     followers.append(KeyReload(services.token_keys, config).follow)
     followers.append(partial(take_access, services.guard))
     followers.append(ServiceReload(services.events.keys, services.events.relays, services.stations).follow)
+    if start.reload is not None:
+        show = partial(_echo_secret, address_of(bound.http, config.server.host))
+        start.reload.changing.append(LiveChanges(services, show))
+        if services.waits_for_data:
+            services.add(TablesAtTakeover(made_tables, start.reload))
     services.reload = start.reload
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
@@ -274,6 +286,24 @@ async def _make_ready(
     return _PreparedServer(http_config, services, secrets.made, lock, certificates, reset_key)
 
 
+async def _restored_tables(config: Config, reload: ConfigReload | None) -> MadeTables:
+    """Read the tables that were made at run time, and have a reload keep them."""
+    folder = None if config.cluster.url else data_folder(config)
+    tables = MadeTables(None if folder is None or reload is None else RecordBook(folder))
+    try:
+        await tables.restore()
+    except OSError as error:
+        log.error("what was made at run time can't be read", reason=str(error))
+    if reload is not None:
+        reload.with_made = tables.added_to
+        reload.begin_with(await SHARED_THREADS.run(tables.added_to, reload.file))
+    return tables
+
+
+def _echo_secret(address: str, secret: MadeSecret) -> None:
+    click.echo(_describe_secret(secret, address))
+
+
 def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
     """Return the sockets that workers listen on: the administrator's port is the control process's alone."""
     admin_port = config.server.admin_port
@@ -289,7 +319,7 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
     services.add(rtmp)
     options = services.config.server
     if options.srt_port:
-        passphrases = {one.name: one.srt_passphrase for one in services.config.live if one.srt_passphrase}
+        passphrases = MappingView(services.live.options, lambda one: one.srt_passphrase or "")
         services.add(SrtServer(admission, options.host, options.srt_port, services.limits.srt, passphrases))
     if services.config.grpc.port:
         app = cast(ASGIApp, ready.http_config.app)
@@ -318,6 +348,7 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
         services.library.close()
         if services.live.dvr_bucket is not None:
             services.live.dvr_bucket.close()
+        await services.made_tables.close()
         if services.access_log is not None:
             # Behind the last listeners, whose lines are written at their ends.
             await SHARED_THREADS.run(services.access_log.close)

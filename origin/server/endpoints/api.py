@@ -45,6 +45,7 @@ from origin.server.endpoints.descriptions import (
     describe_station,
     describe_stream,
 )
+from origin.server.endpoints.made_tables import TableEndpoint
 from origin.server.endpoints.metrics import exposition
 from origin.server.services.service_states import health, state_of_stream
 from origin.server.services.services import Services
@@ -81,7 +82,8 @@ def routes(
     services: Services,
     access: AccessPolicy,
     station_access: StationAccess,
-    guard: TokenGuard | None = None,
+    guard: TokenGuard | None,
+    tables: Mapping[str, TableEndpoint],
 ) -> list[BaseRoute]:
     """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
@@ -89,8 +91,9 @@ def routes(
         access: decides who sees the details of ``/health``, and the keys of channels.
         station_access: decides who may see a station's titles.
         guard: checks the tokens with which protected channels and stations are listed.
+        tables: answer requests for the configuration of what is listed, by section.
     """
-    answers = Api(services, access, station_access, guard)
+    answers = Api(services, access, station_access, guard, tables)
     return [
         Route(VISITOR_ADDRESS, answers.visitor),
         Route(f"{ITEM_PREFIX}live/{{name:path}}", answers.live_item),
@@ -116,9 +119,11 @@ class Api:
         services: Services,
         access: AccessPolicy,
         station_access: StationAccess,
-        guard: TokenGuard | None = None,
+        guard: TokenGuard | None,
+        tables: Mapping[str, TableEndpoint],
     ) -> None:
         self._guard = guard
+        self._tables = tables
         self._services_of = services
         self._access = access
         self._station_access = station_access
@@ -164,6 +169,8 @@ class Api:
 
     async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make after the server's own."""
+        if "configuration" in request.query_params:
+            return await self._tables["live"].list_all(request)
         live = self._services_of.live
         streams: list[Channel | LiveStream] = [*live.channels.values(), *live.streams_of_others()]
         return await self._page(request, "live", streams, self._describe_channels)

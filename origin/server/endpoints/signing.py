@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import msgspec
@@ -84,11 +85,12 @@ def check_routes(guard: TokenGuard | None) -> list[BaseRoute]:
     return [Route(CHECK_ADDRESS, check)]
 
 
-def routes(keys: TokenKeys, access: AccessPolicy, addresses: SignableAddresses) -> list[BaseRoute]:
+def routes(keys: TokenKeys, access: AccessPolicy, served: Callable[[], SignableAddresses]) -> list[BaseRoute]:
     """Make the route.
 
     Args:
         access: decides who is the administrator.
+        served: returns the addresses that can be signed, of what is served now.
     """
 
     async def sign(request: Request) -> Response:
@@ -103,7 +105,7 @@ def routes(keys: TokenKeys, access: AccessPolicy, addresses: SignableAddresses) 
         # Asked behind a token, as the page does, the server's own address is the one without it.
         base = base_url(request).removesuffix(f"{TOKEN_PREFIX}{addressed_token(request.scope)}")
         try:
-            wanted = _WANTED.decode(body)
+            wanted, addresses = _WANTED.decode(body), served()
             path = addresses.path_of(wanted.path, base)
             signed = sign_address(
                 keys.signing,

@@ -100,7 +100,6 @@ class Television:
         self._station_access = station_access
         self._guard = guard
         self._radio_options = {one.name: one for one in services.config.radio}
-        self._live_options = {one.name: one for one in services.config.live}
         self._written = SizedDict[Hashable, bytes](None, KEPT_BYTES, len)
 
     async def playlist(self, request: Request) -> Response:
@@ -151,7 +150,7 @@ class Television:
 
     def _live(self, base: str) -> Iterator[ServedChannel]:
         """Yield all live channels, those of other nodes of a cluster after the server's own."""
-        services, options = self._services, self._live_options
+        services, options = self._services, self._services.live.options
         own = [one.stream for one in services.live.channels.values()]
         for number, stream in enumerate([*own, *services.live.streams_of_others()], 1):
             if stream.is_withdrawn:

@@ -18,6 +18,13 @@ import structlog
 from origin.config import logging_setup
 from origin.config.options import Config, ConfigError, has_signed, redactor_of
 from origin.config.section import Options
+from origin.server.services.table_changes import (
+    ChangingTables,
+    Table,
+    UnchangeableError,
+    differences,
+    tables_of,
+)
 from origin.system.hang_ups import has_hung_up
 from packager.concurrency import background_task
 from packager.threads import SHARED_THREADS
@@ -84,27 +91,37 @@ class ReloadResult:
 
 
 class ConfigReload:
-    """Reads the configuration again, one time after another.
+    """Reads the configuration again, one time after another, and carries out what takes effect at once.
 
     Args:
         config: the one that the server started with.
         read: reads it from the same sources; blocks.
 
     Attributes:
+        file: the configuration as it was read last, without tables that were made at run time.
         followers: apply what is new; the server adds them.
+        changing: the services of the sections whose tables come and go; the server adds them.
+        with_made: adds the tables that were made at run time to a configuration that was read; blocks.
+        turn: is held while something changes.
     """
 
     def __init__(self, config: Config, read: Callable[[], Config]) -> None:
-        self._first = self._now = config
+        self._first = self._now = self.file = config
         self._read = read
         limits = TAKEN_LIMITS if config.server.workers == 1 else frozenset()
         self._taken = TAKEN | limits | (TAKEN_ACCESS if has_signed(config) else frozenset())
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
         self.followers: list[Follower] = []
+        self.changing: list[ChangingTables] = []
+        self.with_made: Callable[[Config], Config] = lambda config: config
+
+    def begin_with(self, config: Config) -> None:
+        """Note with which configuration the server begins, if tables were made at run time before."""
+        self._first = self._now = config
 
     async def run(self) -> ReloadResult:
         """Read the configuration, apply what needs no restart, and log the result."""
-        async with self._turn:
+        async with self.turn:
             result = await self._run()
         if result.error:
             log.error("the changed configuration can't be used", reason=result.error)
@@ -117,19 +134,84 @@ class ConfigReload:
 
     async def _run(self) -> ReloadResult:
         try:
-            new = await SHARED_THREADS.run(self._read)
+            file = await SHARED_THREADS.run(self._read)
+            new = await SHARED_THREADS.run(self.with_made, file)
         except (ConfigError, OSError) as error:
             # The configured user may not be allowed to read what root could at the start.
             user = self._first.server.user
             return ReloadResult(f"{error}{f' (read as {user}, whom it became)' if user else ''}")
+        self.file = file
+        return await self.apply(new)
+
+    def in_effect(self, section: str) -> dict[str, Table]:
+        """Return the tables of a section that are in effect, by name."""
+        return tables_of(self._first, section)
+
+    def config_in_effect(self) -> Config:
+        """Return the newest configuration, with the tables that are in effect."""
+        tables = {one.section: getattr(self._first, one.section) for one in self.changing}
+        return msgspec.structs.replace(self._now, **tables)
+
+    def check(self, section: str, before: Table | None, after: Table | None) -> None:
+        """Check whether a table may change.
+
+        Raises:
+            UnchangeableError: not while the server runs.
+        """
+        for one in self.changing:
+            if one.section == section:
+                one.check(before, after, self._keys_between(section, before, after))
+                return
+        raise UnchangeableError(f"[[{section}]] needs a restart")
+
+    async def apply(self, new: Config) -> ReloadResult:
+        """Apply a configuration, while the turn is held."""
         if self._taken.intersection(await SHARED_THREADS.run(changes, self._now, new)):
             redactor = await SHARED_THREADS.run(redactor_of, self._first, new)
             await SHARED_THREADS.run(logging_setup.configure, new.log.level, new.log.format, redactor)
+        # Before the tables: nothing is served before it is known whether it needs a token.
         for follower in self.followers:
             await follower(new)
+        for one in self.changing:
+            await self._change_tables(one, new)
         self._now = new
         # In a thread: of thousands of channels it takes a while.
         return ReloadResult("", await SHARED_THREADS.run(_pending, self._taken, self._first, new))
+
+    async def _change_tables(self, changing: ChangingTables, new: Config) -> None:
+        """Carry out what has changed of a section, table by table, and note what is in effect then."""
+        section = changing.section
+        in_effect, wanted = tables_of(self._first, section), tables_of(new, section)
+        for name in [*(in_effect.keys() - wanted.keys()), *wanted]:
+            before, after = in_effect.get(name), wanted.get(name)
+            if before == after:
+                continue
+            keys = self._keys_between(section, before, after)
+            try:
+                changing.check(before, after, keys)
+                await changing.change(before, after, keys)
+            except UnchangeableError as error:
+                log.warning("a table can't change now", table=f"{section} {name!r}", reason=str(error))
+                continue
+            except OSError as error:
+                # What was there before has gone.
+                log.error("a table can't be used", table=f"{section} {name!r}", reason=str(error))
+                after = None
+            in_effect.pop(name, None)
+            if after is not None:
+                in_effect[name] = after
+        self._first = msgspec.structs.replace(self._first, **{section: tuple(in_effect.values())})
+
+    def _keys_between(self, section: str, before: Table | None, after: Table | None) -> frozenset[str]:
+        """Name the keys that differ, without those that take effect by themselves."""
+        if before is None or after is None:
+            return frozenset()
+        return frozenset(
+            key
+            for key in differences(before, after)
+            if f"{section}.{key}" not in self._taken
+            or (f"{section}.{key}" in PRESENT and bool(getattr(before, key)) != bool(getattr(after, key)))
+        )
 
 
 @contextlib.asynccontextmanager
@@ -209,13 +291,8 @@ def changes(old: Config, new: Config) -> list[str]:
             known, wanted = ({one.name: one for one in several} for several in (before, after))
             for name in {**known, **wanted}:
                 if known.get(name) != wanted.get(name):
-                    keys = _differences(known[name], wanted[name]) if name in known and name in wanted else []
+                    keys = differences(known[name], wanted[name]) if name in known and name in wanted else []
                     found.append(f"{section} {name!r}" + (f" ({', '.join(keys)})" if keys else ""))
         else:
-            found += [f"{section}.{key}" for key in _differences(before, after)]
+            found += [f"{section}.{key}" for key in differences(before, after)]
     return found
-
-
-def _differences(before: Options, after: Options) -> list[str]:
-    """Name the keys of a table that differ."""
-    return [key for key in before.__struct_fields__ if getattr(before, key) != getattr(after, key)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast, empty_windows
 from packager.recordings.disk_recordings import Retention
-from packager.replication.live_log import ServedLiveLog
+from packager.replication.live_log import LIVE, ServedLiveLog
 from packager.replication.log_server import LogServer
 from packager.sources.published_source import AfterEnd, Takeover
 
@@ -54,6 +55,7 @@ class LiveServices:
     Attributes:
         simulcasts: the stations' channels that this server makes.
         simulcast_names: the names of all simulcasts that it serves.
+        options: of the live channels that the server makes, by name, as they are now.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: the streams that are served, by name; a stream may be replaced, too.
         cluster: shares channels with other machines; None without one.
@@ -83,13 +85,31 @@ class LiveServices:
         self.streams: dict[str, LiveStream] = {}
         self.shared_dvrs: dict[str, SharedDvr] = {}
         self.cluster = make_cluster(config, self.streams, logs, limits)
-        self.channels = {} if tools is None else dict(self._make_channels(tools))
+        self.options: dict[str, LiveOptions] = {}
+        self.channels: dict[str, Channel] = {}
+        if tools is not None:
+            self.options = {one.name: one for one in config.live}
+            self.channels = {one.name: self.make_channel(one, tools) for one in config.live}
 
-    def _make_channels(self, tools: Tools) -> Iterator[tuple[str, Channel]]:
-        for options in self._config.live:
-            offered = channel_options(options, self._config, self._limits.live, self.dvr_bucket)
-            hooks = ChannelHooks(self._on_part(options.name))
-            yield options.name, Channel(offered, tools, hooks)
+    def make_channel(self, options: LiveOptions, tools: Tools) -> Channel:
+        """Make a channel, which nobody is served before it is shared. Blocks."""
+        offered = channel_options(options, self._config, self._limits.live, self.dvr_bucket)
+        return Channel(offered, tools, ChannelHooks(self._on_part(options.name)))
+
+    def add(self, channel: Channel, options: LiveOptions) -> None:
+        """Serve a channel that was made while the server runs."""
+        self.options[channel.name], self.channels[channel.name] = options, channel
+        self._share(channel, options)
+
+    def remove(self, name: str) -> Channel:
+        """Serve a channel no more; whoever waits for its media is released."""
+        del self.options[name]
+        channel = self.channels.pop(name)
+        channel.close()
+        for served in (self.broadcasts, self.streams, self.part_delays):
+            served.pop(name, None)
+        self._logs.withdraw(f"{LIVE}/{name}")
+        return channel
 
     def _on_part(self, name: str) -> Callable[[float], None]:
         """Return a function that counts the delays of a channel's parts."""
@@ -174,11 +194,12 @@ class LiveServices:
         channel.add_follower(self._logs.serve(ServedLiveLog(channel.stream)))
 
     @property
-    def kept_channels(self) -> dict[str, Channel]:
+    def kept_channels(self) -> Mapping[str, Channel]:
         """The channels that this server makes all the time: the live ones, and of stations with a DVR."""
         kept = {name for name, one in self.simulcasts.items() if one.options.dvr.window}
         kept |= self.shared_dvrs.keys() & self.simulcasts.keys()
-        return {**self.channels, **{name: self.simulcasts[name].channel for name in sorted(kept)}}
+        of_stations = {name: self.simulcasts[name].channel for name in sorted(kept)}
+        return ChainMap(self.channels, of_stations)
 
     def streams_of_others(self) -> list[LiveStream]:
         """Return the channels that other nodes of the cluster make, without those of stations."""

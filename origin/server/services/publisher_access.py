@@ -13,11 +13,12 @@ from origin.access.authorization import Authorization
 from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.config import logging_setup
-from origin.config.kept_secrets import MadeKeys
+from origin.config.kept_secrets import MadeKeys, StartSecrets
 from origin.config.limit_options import LimitOptions
-from origin.config.options import Config, redactor_of
+from origin.config.options import Config, LiveOptions, redactor_of
 from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
+from origin.server.services.mapping_view import MappingView
 from packager.live.channel import Channel
 from packager.threads import SHARED_THREADS
 
@@ -79,6 +80,20 @@ class PublisherServices:
             await self._change_keys(_with_key(self._newest_config, channel, key))
         return key
 
+    async def take_made_keys(self, channel: str, made: StartSecrets) -> None:
+        """Apply the key of a channel that isn't configured, which was made or is known by its hash."""
+        async with self._change:
+            known, new = self._made_keys, made.made_keys
+            self._made_keys = replace(
+                known, channels=known.channels | new.channels, file=new.file or known.file
+            )
+            self.keys.add_hashes(new.hashes)
+            for key in (one.publish_key for one in made.config.live if one.publish_key):
+                # Later log lines mustn't show the key.
+                table = LiveOptions(channel, publish_key=key)
+                self._config = msgspec.structs.replace(self._config, live=(*self._config.live, table))
+                await self._change_keys(_with_key(self._newest_config, channel, key))
+
     async def _change_keys(self, new: Config) -> None:
         """Apply new keys and redact them in the log; publishers with a former key are disconnected."""
         self._newest_config = new
@@ -113,7 +128,7 @@ def make_admission(
     Args:
         guess_delay: counts wrong keys, and delays the answers to them.
     """
-    sources = {name: channel.published for name, channel in channels.items()}
+    sources = MappingView(channels, lambda channel: channel.published)
     limits = ingest_limits(config.limits, limits)
     return IngestAdmission(sources, authorization, guess_delay, limits, make_webhook(config, limits))
 

@@ -91,6 +91,8 @@ def _troubles_beside(services: Services) -> dict[str, str]:
         troubles["library"] = services.library.storage.trouble
     if live.dvr_bucket is not None and live.dvr_bucket.trouble:
         troubles["DVR"] = live.dvr_bucket.trouble
+    if services.made_tables.trouble:
+        troubles["records"] = services.made_tables.trouble
     store = services.events.created.store
     if store is not None and store.trouble:
         troubles[services.events.created.name] = store.trouble

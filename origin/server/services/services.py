@@ -17,7 +17,7 @@ from origin.access.authentication import Authenticator
 from origin.access.authorization import Authorization, ResourceKind
 from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
-from origin.config.options import Config, event_channels
+from origin.config.options import Config, LiveOptions, data_folder, event_channels
 from origin.events.beats import ChannelBeats
 from origin.events.channel_keys import resource_keys
 from origin.events.channel_replication import ServedEventLog
@@ -48,6 +48,8 @@ from origin.server.services.event_services import is_followed, make_event_servic
 from origin.server.services.library_services import make_library_services
 from origin.server.services.limits import Limits
 from origin.server.services.live_services import LiveServices
+from origin.server.services.made_tables import MadeTables, TablesAtTakeover
+from origin.server.services.mapping_view import MappingView
 from origin.server.services.publisher_access import PublisherServices, make_admission, make_keys
 from origin.server.services.recording_services import (
     make_bucket_recordings,
@@ -71,6 +73,7 @@ from packager.radio.simulcast import Simulcast
 from packager.recordings.merged_recordings import AllRecordings, KeptRecordings
 from packager.replication.live_log import LIVE
 from packager.replication.log_server import LogServer
+from packager.threads import SHARED_THREADS
 from packager.transient_errors import LACKING
 
 log = structlog.get_logger()
@@ -108,6 +111,7 @@ class StartFacts:
     needs_library: bool = True
     made_keys: MadeKeys = field(default_factory=MadeKeys)
     recording_places: Mapping[str, str] | None = None
+    made_tables: MadeTables = field(default_factory=lambda: MadeTables(None))
     encoder: PictureEncoder = SOFTWARE
 
 
@@ -118,7 +122,7 @@ def _stores_data(service: Service) -> bool:
     """Return whether a service keeps anything in the data folder that only one server may write."""
     if isinstance(service, Simulcast):
         return service.options.dvr.data is not None
-    return isinstance(service, Channel | EventHistory | Preparation | StationRecorder)
+    return isinstance(service, Channel | EventHistory | Preparation | StationRecorder | TablesAtTakeover)
 
 
 class Services:
@@ -155,6 +159,7 @@ class Services:
         loop_lag: measures how late the event loop is.
         workers: the processes that serve beside this one; None for none.
         reload: reads the configuration again; None where nothing does.
+        made_tables: the tables of the configuration that were made at run time.
         draining: whether the server will shut down soon, and serves on until then.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
@@ -185,11 +190,14 @@ class Services:
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
         self.reload: ConfigReload | None = None
+        self.made_tables = facts.made_tables
         self.draining = self.ending = False
         self.needs_library = facts.needs_library
         self._lock = lock
         self.missing_sandbox = sandbox.missing()
         self._work: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._added: list[Service] = []
         self.station_webhooks = make_webhooks(config, limits.radio)
         self.logs = LogServer(limits.replication)
@@ -229,7 +237,7 @@ class Services:
         places = facts.recording_places
         self._make_recordings(recording_places(config) if places is None else places)
         self.programmes = ChannelProgrammes(
-            {name: one.programmes for name, one in self.live.kept_channels.items()},
+            MappingView(self.live.kept_channels, lambda channel: channel.programmes),
             self.recordings,
             lambda: self.waits_for_data,
         )
@@ -241,18 +249,23 @@ class Services:
         recorded = {
             channel.name: recordings
             for channel in self.live.kept_channels.values()
-            if (recordings := channel.live_event.recordings) is not None
+            if (recordings := channel.recordings) is not None
         }
         self.recording_copies = make_recording_copies(self.config, recorded, self.limits)
         self.bucket_recordings = make_bucket_recordings(self.config, places, self.limits)
         self.station_recorders = make_station_recorders(
             self.config, self.live, self.cluster_stations, self.bucket_recordings, self.limits
         )
-        copied = self.bucket_recordings
-        self.recordings: Mapping[str, KeptRecordings] = {
-            name: AllRecordings(*(one[name] for one in (recorded, copied) if name in one))
-            for name in {*recorded, *copied}
-        }
+        self.recordings: dict[str, KeptRecordings] = {}
+        for name in {*recorded, *self.bucket_recordings}:
+            self._serve_recordings(name, recorded.get(name))
+
+    def _serve_recordings(self, name: str, on_disk: KeptRecordings | None) -> None:
+        """Serve the recordings of a channel, those on disk and those in S3; none where it has neither."""
+        places = [one for one in (on_disk, self.bucket_recordings.get(name)) if one is not None]
+        self.recordings.pop(name, None)
+        if places:
+            self.recordings[name] = AllRecordings(*places)
 
     def _share_logs(self) -> None:
         """Serve stations, events and live channels by their logs, here and in other processes."""
@@ -294,6 +307,34 @@ class Services:
         """Run one more service beside those of the configuration; to be called before they run."""
         self._added.append(service)
 
+    def add_channel(self, channel: Channel, options: LiveOptions) -> None:
+        """Run and serve a live channel that was made while the server runs."""
+        self.live.add(channel, options)
+        self._serve_recordings(channel.name, channel.recordings)
+        self._status_events.follow(f"{LIVE}/{channel.name}")
+        if self._group is not None and not self.ending:
+            self._run_in(self._group, channel)
+
+    async def remove_channel(self, name: str) -> None:
+        """End a live channel, and serve it no more. What it has stored stays on disk."""
+        channel = self.live.remove(name)
+        self._serve_recordings(name, None)
+        if (task := self._tasks.pop(id(channel), None)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def hold_data(self) -> None:
+        """Lock the data folder for a channel that stores something, where nothing has locked it yet.
+
+        Raises:
+            DataInUseError: another server uses the folder.
+            OSError: it can't be created or written.
+        """
+        if self._lock is None and (folder := data_folder(self.config)) is not None:
+            lock = DataLock(folder.root)
+            await SHARED_THREADS.run(lock.acquire)
+            self._lock = lock
+
     @property
     def waits_for_data(self) -> bool:
         """Whether another server uses the data folder, so that live channels wait."""
@@ -326,11 +367,16 @@ class Services:
         try:
             async with asyncio.TaskGroup() as group:
                 for service in self._services():
-                    group.create_task(self._supervise(service))
+                    self._run_in(group, service)
+                self._group = group
         finally:
+            self._group = None
             self.logs.close()
             if self._lock is not None:
                 self._lock.release()
+
+    def _run_in(self, group: asyncio.TaskGroup, service: Service) -> None:
+        self._tasks[id(service)] = group.create_task(self._supervise(service))
 
     def drain(self) -> None:
         """Answer health checks with "not ready", so that load balancers choose other servers."""

@@ -72,8 +72,13 @@ class StatusEvents:
         self._told: dict[str, dict[str, object]] = {}
         self._closed = False
         for source in {source for names in included.values() for source in names}:
-            if (channel := sources.channel(source)) is not None:
-                channel.captions.on_cues = functools.partial(self._publish_captions, source)
+            self.follow(source)
+
+    def follow(self, source: str) -> None:
+        """Publish the captions of a live channel, too, if an event channel includes it."""
+        is_included = any(source in names for names in self._included.values())
+        if is_included and (channel := self._sources.channel(source)) is not None:
+            channel.captions.on_cues = functools.partial(self._publish_captions, source)
 
     async def run(self) -> None:
         """Compare until this is closed, or the task is cancelled."""
