@@ -48,7 +48,9 @@ async def own_server(
     services = await asyncio.to_thread(Services, config, tools, None, facts, limits)
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
     # In a thread: the page's files are read at the start.
-    made = await asyncio.to_thread(_http_config, config, services, _access_options(config, [listening]))
+    made = await asyncio.to_thread(
+        _http_config, config, services, _access_options(config, [listening], services.events.origins)
+    )
     server = uvicorn.Server(made)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:

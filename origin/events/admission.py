@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -47,7 +47,7 @@ class Admission:
 
     def __init__(
         self,
-        counted: Collection[HasReaders] = (),
+        counted: Iterable[HasReaders] = (),
         most_readers: int | None = None,
         client_readers: ClientLimit = UNLIMITED,
         clock: Callable[[], float] = time.monotonic,

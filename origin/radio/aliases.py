@@ -31,16 +31,24 @@ class StationAliases:
     that of the request.
 
     Args:
-        aliases: names of stations by path.
+        aliases: names of stations by path; may change.
     """
 
     def __init__(self, app: ASGIApp, aliases: Mapping[str, str]) -> None:
         self._app = app
-        playlists = {f"{path}.{end}": f"{name}.{end}" for path, name in aliases.items() for end in ENDINGS}
-        self._paths = {path: f"/radio/{name}" for path, name in (playlists | dict(aliases)).items()}
+        self._aliases = aliases
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http":
-            scope["path"] = self._paths.get(scope["path"], scope["path"])
+            scope["path"] = self._own_path(scope["path"])
         await self._app(scope, receive, send)
+
+    def _own_path(self, path: str) -> str:
+        """Return the path of a station, or its playlist file, for an alias; any other path unchanged."""
+        if (name := self._aliases.get(path)) is not None:
+            return f"/radio/{name}"
+        alias, _, ending = path.rpartition(".")
+        if ending in ENDINGS and (name := self._aliases.get(alias)) is not None:
+            return f"/radio/{name}.{ending}"
+        return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -71,26 +71,49 @@ class Stations:
 
     Attributes:
         mounts: the mounts with an address, by name.
-        hidden: mounts that only are fallbacks, without an address.
+        hidden: mounts that only are fallbacks, without an address, by the name of their station.
         passwords: of the mounts that accept a source client, by name.
         aliases: names of mounts by their other addresses.
+        options: of the mounts, by name.
     """
 
     mounts: dict[str, Mount] = field(default_factory=dict)
-    hidden: list[Mount] = field(default_factory=list)
+    hidden: dict[str, Mount] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    options: dict[str, RadioOptions] = field(default_factory=dict)
+
+    def add(self, options: RadioOptions, mount: Mount) -> None:
+        """Add a station."""
+        self.mounts[options.name], self.options[options.name] = mount, options
+        self.aliases.update(dict.fromkeys(options.aliases, options.name))
+        if kind(options) == "publish" and options.source_password:
+            self.passwords[options.name] = options.source_password
+
+    def remove(self, name: str) -> tuple[Mount, Mount | None]:
+        """Remove a station, and disconnect its listeners.
+
+        Returns:
+            Its mount, and the hidden one that was its fallback.
+        """
+        mount, hidden = self.mounts.pop(name), self.hidden.pop(name, None)
+        for alias in self.options.pop(name).aliases:
+            self.aliases.pop(alias, None)
+        self.passwords.pop(name, None)
+        mount.fall_back_to(None)
+        for one in (mount, hidden):
+            if one is not None:
+                one.close()
+        return mount, hidden
+
+    def falling_back_to(self, name: str) -> list[str]:
+        """Name the stations whose fallback a station is."""
+        mount = self.mounts.get(name)
+        return [other for other, one in self.mounts.items() if mount is not None and one.fallback is mount]
 
 
-def make_stations(
-    config: Config,
-    tools: Tools | None,
-    count: Callable[[int], None],
-    count_events: Callable[[int], None] = lambda _: None,
-    limits: RadioLimits | None = None,
-    shared: StationSharing | None = None,
-) -> Stations:
-    """Make the mounts of a valid configuration.
+class StationMaker:
+    """Makes the mounts of a server's stations.
 
     Args:
         tools: ffmpeg, for stations that play folders; None where no station has a source here.
@@ -99,29 +122,73 @@ def make_stations(
         limits: limits of stations beside the configured ones.
         shared: shares the stations' audio among the nodes of a cluster; None without one.
     """
-    limits = limits or RadioLimits()
-    stations = Stations()
-    sources = _Sources(tools, limits, shared)
-    for options in config.radio:
-        offered = mount_options(options, config, limits)
-        own = sources.own(options)
-        mount = stations.mounts[options.name] = Mount(
+
+    def __init__(
+        self,
+        tools: Tools | None,
+        count: Callable[[int], None],
+        count_events: Callable[[int], None] = lambda _: None,
+        limits: RadioLimits | None = None,
+        shared: StationSharing | None = None,
+    ) -> None:
+        self._tools = tools
+        self._count = count
+        self._count_events = count_events
+        self._limits = limits or RadioLimits()
+        self._is_shared = shared is not None
+        self._sources = _Sources(tools, self._limits, shared)
+
+    def make(self, options: RadioOptions, config: Config) -> Mount:
+        """Make the mount of a station, without its fallback. Blocks, to read the intro."""
+        offered = mount_options(options, config, self._limits)
+        own = self._sources.own(options)
+        mount = Mount(
             options.name,
-            sources.shared(options.name, own, options),
+            self._sources.shared(options.name, own, options),
             # Listeners of other nodes aren't known here.
-            offered if shared is None else replace(offered, on_demand=False),
-            count=count,
-            count_events=count_events,
+            replace(offered, on_demand=False) if self._is_shared else offered,
+            count=self._count,
+            count_events=self._count_events,
         )
         if isinstance(own, SourceClientStation):
             mount.source_station = own
-        stations.aliases.update(dict.fromkeys(options.aliases, options.name))
-        if kind(options) == "publish" and options.source_password:
-            stations.passwords[options.name] = options.source_password
-    for options in config.radio:
+        return mount
+
+    def set_fallback(self, options: RadioOptions, stations: Stations) -> Mount | None:
+        """Set the fallback of a station; return the hidden mount that was made for it, if any."""
         # A node without sources plays what others have.
-        if options.fallback and (tools is None or not lacks_fallback(options, config.radio)):
-            stations.mounts[options.name].fall_back_to(_fallback(options, stations, sources))
+        every = tuple(stations.options.values())
+        if not options.fallback or (self._tools is not None and lacks_fallback(options, every)):
+            return None
+        other = stations.mounts.get(options.fallback)
+        hidden = None
+        if other is None:
+            other = hidden = stations.hidden[options.name] = self._fallback_file(options, options.fallback)
+        stations.mounts[options.name].fall_back_to(other)
+        return hidden
+
+    def _fallback_file(self, options: RadioOptions, path: str) -> Mount:
+        """Make the mount that plays a file in the place of a station's."""
+        title = f"{options.name} (fallback)"
+        source = self._sources.make_file(title, Path(path), options)
+        # A file has no name of its own: what is configured of the station stands for it.
+        described = MountOptions(
+            title=options.title or options.name,
+            genre=options.genre or "",
+            url=page_of(options),
+            on_demand=self._tools is not None,
+            limits=self._limits.mount,
+        )
+        return Mount(title, source, described)
+
+
+def make_stations(config: Config, maker: StationMaker) -> Stations:
+    """Make the mounts of a valid configuration. Blocks."""
+    stations = Stations()
+    for options in config.radio:
+        stations.add(options, maker.make(options, config))
+    for options in config.radio:
+        maker.set_fallback(options, stations)
     return stations
 
 
@@ -136,21 +203,16 @@ class _Sources:
     def __init__(self, tools: Tools | None, limits: RadioLimits, shared: StationSharing | None) -> None:
         self._tools = tools
         self._shared = shared
-        self.limits = limits
+        self._limits = limits
 
     def own(self, options: RadioOptions) -> AudioSource | None:
         """Make this node's own source of a station; None where nodes only follow others."""
-        return None if self._tools is None else _source(options, self._tools, self.limits)
+        return None if self._tools is None else _source(options, self._tools, self._limits)
 
     def make_file(self, name: str, path: Path, options: RadioOptions) -> AudioSource:
         """Make the source that plays a file or folder in the place of a station's."""
-        own = None if self._tools is None else _folder(options, name, path, self._tools, self.limits)
+        own = None if self._tools is None else _folder(options, name, path, self._tools, self._limits)
         return self.shared(name, own, options)
-
-    @property
-    def plays_files_on_demand(self) -> bool:
-        """Whether what stands in for a station is made only while that is silent."""
-        return self._tools is not None
 
     def shared(self, name: str, own: AudioSource | None, options: RadioOptions) -> AudioSource:
         """Return the source that all nodes have, which is the own one without a cluster."""
@@ -190,25 +252,6 @@ def _folder(options: RadioOptions, name: str, path: Path, tools: Tools, limits: 
         ),
         tools,
     )
-
-
-def _fallback(options: RadioOptions, stations: Stations, sources: _Sources) -> Mount:
-    name = options.fallback or ""
-    if name in stations.mounts:
-        return stations.mounts[name]
-    title = f"{options.name} (fallback)"
-    source = sources.make_file(title, Path(name), options)
-    # A file has no name of its own: what is configured of the station stands for it.
-    described = MountOptions(
-        title=options.title or options.name,
-        genre=options.genre or "",
-        url=page_of(options),
-        on_demand=sources.plays_files_on_demand,
-        limits=sources.limits.mount,
-    )
-    hidden = Mount(title, source, described)
-    stations.hidden.append(hidden)
-    return hidden
 
 
 def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) -> MountOptions:
@@ -261,7 +304,10 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
 
 
 def simulcast_options(
-    config: Config, limits: SimulcastLimits, dvr_bucket: DvrBucket | None = None
+    config: Config,
+    limits: SimulcastLimits,
+    dvr_bucket: DvrBucket | None = None,
+    stations: Sequence[RadioOptions] | None = None,
 ) -> dict[str, SimulcastOptions]:
     """Return the options of the stations' live channels, by name.
 
@@ -269,6 +315,7 @@ def simulcast_options(
         config: all options; a configured live channel of a station's name takes precedence.
         limits: how the channels begin and end.
         dvr_bucket: the bucket of DVRs; None for DVRs on disk.
+        stations: whose; None: of all.
     """
     publish = limits.channel.publish.with_waiters(config.limits.blocked_requests)
     dvr = replace(limits.channel.dvr, waiting_bytes=config.limits.dvr_waiting_bytes)
@@ -285,7 +332,7 @@ def simulcast_options(
             dvr=_dvr(station, config, dvr_bucket),
             limits=limits,
         )
-        for station in config.radio
+        for station in (config.radio if stations is None else stations)
         if is_in_hls(station, config)
     }
 
@@ -316,6 +363,7 @@ def make_simulcasts(
     tools: Tools,
     on_channel: Callable[[Channel], None],
     observer: Callable[[str], Callable[[float], None]],
+    starts: StartLimit,
 ) -> dict[str, Simulcast]:
     """Make the live channels of the stations.
 
@@ -323,13 +371,11 @@ def make_simulcasts(
         on_channel: called with each channel, and each that replaces it. A live channel of the same name has
             precedence.
         observer: returns for a channel's name the callback that records its parts' delays.
+        starts: the limit that all stations share.
 
     Returns:
         The stations' simulcasts, by name.
     """
-    if not options:
-        return {}
-    starts = StartLimit(next(iter(options.values())).limits)
     made = {
         name: Simulcast(
             one,

@@ -75,6 +75,11 @@ class StationWebhooks:
         self._reports, self._free = asked.limits.reports, asyncio.Semaphore(asked.limits.requests)
         self._unreported = set[str]()
 
+    def replace(self, other: StationWebhooks) -> None:
+        """Ask those of another configuration from now on."""
+        self._listeners, self._sources, self._protected = other._listeners, other._sources, other._protected
+        self._asked_by_form = other._asked_by_form
+
     def are_asked(self, station: str) -> bool:
         """Return whether a station has webhooks for its listeners."""
         forms = self._asked_by_form

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -69,19 +70,20 @@ def common_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
     return [*cross_origin_headers(allow_origin), NO_SNIFFING]
 
 
-def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
+@functools.lru_cache(maxsize=256)
+def cross_origin_headers(allow_origin: str) -> Sequence[tuple[bytes, bytes]]:
     """Make the CORS header fields that let other origins read a response.
 
     Args:
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
     """
     if not allow_origin:
-        return []
-    headers = [
+        return ()
+    headers = (
         (b"access-control-allow-origin", allow_origin.encode("latin-1")),
         (b"access-control-expose-headers", EXPOSED),
-    ]
-    return headers if allow_origin == "*" else [*headers, (b"vary", b"Origin")]
+    )
+    return headers if allow_origin == "*" else (*headers, (b"vary", b"Origin"))
 
 
 class LoggedRequest(NamedTuple):
@@ -108,7 +110,8 @@ class CommonHeaders:
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
         log_requests: whether each request becomes a log line.
         loopback_ports: ports that only this machine reaches, where no page of another origin may read lists.
-        own_origins: replaces ``allow_origin`` at paths, and those of patterns such as ``/events/room/*``.
+        own_origins: replaces ``allow_origin`` at paths, and those of patterns such as ``/events/room/*``; may
+            change.
     """
 
     def __init__(
@@ -124,12 +127,9 @@ class CommonHeaders:
         self._app = app
         self._access_log = AccessLog(traffic, log_requests=log_requests)
         self._cross_origin = cross_origin_headers(allow_origin)
-        self._cross_origin_lists = [] if allow_origin == "*" else self._cross_origin
+        self._cross_origin_lists = () if allow_origin == "*" else self._cross_origin
         self._loopback_ports = loopback_ports
-        own = {} if own_origins is None else own_origins
-        self._own = {
-            path: {one: cross_origin_headers(one) for one in origins} for path, origins in own.items()
-        }
+        self._own = {} if own_origins is None else own_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -192,21 +192,21 @@ class CommonHeaders:
         sent += sum(stream.sent for stream in streams)
         self._access_log.write(method, path, status, sent, started, client, label)
 
-    def _shared(self, scope: Scope, area: str) -> list[tuple[bytes, bytes]]:
+    def _shared(self, scope: Scope, area: str) -> Sequence[tuple[bytes, bytes]]:
         """Return the CORS header fields for a request, empty if other origins may not read the response."""
         if area not in SHARED_AREAS:
-            return []
+            return ()
         if area != "api" or private_area(scope["path"]) is None:
             path = scope["path"]
             own = self._own.get(relay_path(path) or path) or self._own.get(template_of(path))
             if not own:
-                return [] if area == "relay" else self._cross_origin
+                return () if area == "relay" else self._cross_origin
             # Browsers refuse the first one to pages of others.
             page = RequestHeaders(scope=scope).get("origin", "")
-            return own.get(page) or next(iter(own.values()))
-        return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
+            return cross_origin_headers(page if page in own else own[0])
+        return () if port_of(scope) in self._loopback_ports else self._cross_origin_lists
 
-    def _app_for(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:
+    def _app_for(self, scope: Scope, shared: Sequence[tuple[bytes, bytes]]) -> ASGIApp:
         """Choose what answers a request: the application, except for some OPTIONS and malformed paths."""
         if has_controls(scope["path"]):
             return CONTROLS_IN_PATH

@@ -59,7 +59,7 @@ from origin.server.endpoints import (
 )
 from origin.server.endpoints.error_responses import routed_application
 from origin.server.endpoints.owner_proxy import OwnerRequests
-from origin.server.services.event_services import event_limits, own_origins
+from origin.server.services.event_services import ReadChannels, event_limits
 from origin.server.services.mapping_view import MappingView
 from origin.server.services.recording_services import recorded_stations
 from origin.server.services.services import Services
@@ -136,7 +136,7 @@ def _event_routes(services: Services, client_limits: ClientLimits) -> list[BaseR
     authorization, allow_origin = services.authorization, services.config.server.allow_origin
     events, configured = services.events, services.config.limits
     admission = Admission(
-        (*events.channels.values(), *events.relays.values(), events.created.open),
+        ReadChannels(events),
         configured.all_event_readers,
         client_limits.event_readers,
     )
@@ -276,14 +276,12 @@ def build_app(
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
         loopback_ports=options.loopback_ports,
-        own_origins=own_origins(config),
+        own_origins=services.events.origins,
     )
-    if services.events.relays:
-        answering = OpenAIErrors(answering)
+    answering = OpenAIErrors(answering)
     if services.access_log is not None:
         answering = StationAccessLog(answering, services.access_log)
-    if services.stations.aliases:
-        answering = StationAliases(answering, services.stations.aliases)
+    answering = StationAliases(answering, services.stations.aliases)
     if services.token_keys:
         answering = TokenPaths(answering)
     if https_port:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,14 +65,15 @@ from origin.server.services.config_reload import ConfigReload
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
 from origin.server.services.demo_programmes import CHANNEL as DEMO
 from origin.server.services.demo_programmes import DemoProgrammes
-from origin.server.services.event_services import own_origins
 from origin.server.services.grpc_services import make_grpc_server, require_grpc
 from origin.server.services.library_services import check_library, encoder_of, library_of
 from origin.server.services.limits import Limits
 from origin.server.services.live_changes import LiveChanges
 from origin.server.services.made_tables import MadeTables, TablesAtTakeover
 from origin.server.services.mapping_view import MappingView
+from origin.server.services.radio_changes import RadioChanges
 from origin.server.services.recording_services import recording_places
+from origin.server.services.relay_changes import RelayChanges
 from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers, WorkerTls
@@ -252,6 +253,8 @@ async def _make_ready(
     if start.reload is not None:
         show = partial(_echo_secret, address_of(bound.http, config.server.host))
         start.reload.changing.append(LiveChanges(services, show))
+        start.reload.changing.append(RadioChanges(services, show))
+        start.reload.changing.append(RelayChanges(services, show))
         if services.waits_for_data:
             services.add(TablesAtTakeover(made_tables, start.reload))
     services.reload = start.reload
@@ -268,7 +271,7 @@ async def _make_ready(
     lead_own_requests(config)
     reset_key = await SHARED_THREADS.run(kept_reset_key, config)
     followers.append(partial(take_admin_token, services.authorization.admin))
-    options = _access_options(config, [*bound.http, *bound.https])
+    options = _access_options(config, [*bound.http, *bound.https], services.events.origins)
     https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
     alternatives = alternative_services(bound.quic)
     if start.make_workers is not None:
@@ -409,7 +412,9 @@ async def _with_clusters_token(secrets: StartSecrets) -> StartSecrets:
     return await SHARED_THREADS.run(with_admin_token, secrets, token)
 
 
-def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
+def _access_options(
+    config: Config, sockets: Sequence[socket.socket], origins: Mapping[str, Collection[str]]
+) -> AccessOptions:
     """Return which areas are protected, and log those that anybody can read from other machines."""
     server = config.server
     options = AccessOptions(
@@ -417,7 +422,7 @@ def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessO
         server.admin_port,
         frozenset(name.lower() for name in server.names),
         loopback_ports([one.getsockname()[:2] for one in sockets]),
-        own_origins(config),
+        origins,
     )
     reached = any(one.getsockname()[1] not in options.loopback_ports for one in sockets)
     areas = sorted({"api", "health", "metrics"} - options.protected)

@@ -200,14 +200,22 @@ class Mount:
         self._silence = Silence(clock, self.options.limits)
         self._demand = ListenerDemand(clock, self.options.limits.idle_seconds)
 
-    def fall_back_to(self, other: Mount) -> None:
-        """Set the mount whose audio is sent here while the station is silent."""
+    def fall_back_to(self, other: Mount | None) -> None:
+        """Set the mount whose audio is sent here while the station is silent; None for none."""
+        if self.fallback is not None:
+            self.fallback.serve_no_more(self)
+            self._heard = None
         self.fallback = other
-        other.serve_also(self)
+        if other is not None:
+            other.serve_also(self)
 
     def serve_also(self, mount: Mount) -> None:
         """Push every block to a mount that falls back to this one."""
         self._dependents.append(mount)
+
+    def serve_no_more(self, mount: Mount) -> None:
+        """Push no block any more to a mount that fell back to this one."""
+        self._dependents.remove(mount)
 
     @property
     def media_type(self) -> str:
@@ -487,7 +495,7 @@ class Mount:
             self.on_entry(newest)
         self.subscribers.put(block)
         await self.audience.flush()
-        for mount in self._dependents:
+        for mount in tuple(self._dependents):
             await mount.substitute(block, self)
 
     def _compare_intro(self, intro: Intro, block: AudioBlock) -> None:

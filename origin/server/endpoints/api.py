@@ -368,6 +368,8 @@ class Api:
 
     async def radio(self, request: Request) -> Response:
         """List the stations, without details of those that the request may not listen to."""
+        if "configuration" in request.query_params:
+            return await self._tables["radio"].list_all(request)
         every = tuple(self._services_of.mounts.values())
         listed = [one for one in every if not one.options.is_hidden]
         if len(listed) < len(every) and presents_key(request, with_basic=False):
@@ -422,6 +424,8 @@ class Api:
 
     async def relays(self, request: Request) -> Response:
         """List the relays of token streams, whose callers need a token, with their addresses."""
+        if "configuration" in request.query_params:
+            return await self._tables["relay"].list_all(request)
 
         async def describe_all(_: Request, relays: Sequence[TokenRelay]) -> Described:
             return list(map(describe_relay, relays))

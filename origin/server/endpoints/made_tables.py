@@ -32,7 +32,7 @@ from origin.server.services.made_tables import (
 )
 from origin.server.services.services import Services
 
-AREAS = {"live": "live"}
+AREAS = {"live": "live", "radio": "radio", "relay": "relays"}
 """The part of the address of each section, by the section."""
 
 MOST_BODY_BYTES = 64 << 10

@@ -99,7 +99,6 @@ class Television:
         self._access = access
         self._station_access = station_access
         self._guard = guard
-        self._radio_options = {one.name: one for one in services.config.radio}
         self._written = SizedDict[Hashable, bytes](None, KEPT_BYTES, len)
 
     async def playlist(self, request: Request) -> Response:
@@ -176,7 +175,7 @@ class Television:
         Args:
             key: the password that the request has, which the station's address needs, too.
         """
-        config, options = self._services.config, self._radio_options.get(mount.name)
+        config, options = self._services.config, self._services.stations.options.get(mount.name)
         kept = 0.0 if options is None or not has_dvr(options, config) else dvr_seconds(options)
         query = f"?key={quote(key)}" if key and mount.options.listener_password else ""
         listed = ListedChannel(

@@ -21,6 +21,7 @@ from origin.config.section import Options
 from origin.server.services.table_changes import (
     ChangingTables,
     Table,
+    TableChange,
     UnchangeableError,
     differences,
     tables_of,
@@ -160,7 +161,7 @@ class ConfigReload:
         """
         for one in self.changing:
             if one.section == section:
-                one.check(before, after, self._keys_between(section, before, after))
+                one.check(self._change_between(section, before, after))
                 return
         raise UnchangeableError(f"[[{section}]] needs a restart")
 
@@ -186,10 +187,10 @@ class ConfigReload:
             before, after = in_effect.get(name), wanted.get(name)
             if before == after:
                 continue
-            keys = self._keys_between(section, before, after)
+            change = self._change_between(section, before, after)
             try:
-                changing.check(before, after, keys)
-                await changing.change(before, after, keys)
+                changing.check(change)
+                await changing.carry_out(change)
             except UnchangeableError as error:
                 log.warning("a table can't change now", table=f"{section} {name!r}", reason=str(error))
                 continue
@@ -202,16 +203,17 @@ class ConfigReload:
                 in_effect[name] = after
         self._first = msgspec.structs.replace(self._first, **{section: tuple(in_effect.values())})
 
-    def _keys_between(self, section: str, before: Table | None, after: Table | None) -> frozenset[str]:
-        """Name the keys that differ, without those that take effect by themselves."""
+    def _change_between(self, section: str, before: Table | None, after: Table | None) -> TableChange:
         if before is None or after is None:
-            return frozenset()
-        return frozenset(
-            key
-            for key in differences(before, after)
-            if f"{section}.{key}" not in self._taken
-            or (f"{section}.{key}" in PRESENT and bool(getattr(before, key)) != bool(getattr(after, key)))
-        )
+            return TableChange(before, after)
+
+        def takes_effect(key: str) -> bool:
+            name = f"{section}.{key}"
+            comes_or_goes = bool(getattr(before, key)) != bool(getattr(after, key))
+            return name in self._taken and not (name in PRESENT and comes_or_goes)
+
+        keys = (key for key in differences(before, after) if not takes_effect(key))
+        return TableChange(before, after, frozenset(keys))
 
 
 @contextlib.asynccontextmanager

@@ -5,12 +5,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from origin.config.limit_options import LimitOptions
-from origin.config.options import Config, EventOptions, data_folder, event_channels, event_templates, seconds
+from origin.config.options import (
+    AnswerRelayOptions,
+    Config,
+    EventOptions,
+    data_folder,
+    event_channels,
+    event_templates,
+    seconds,
+)
+from origin.events.admission import HasReaders
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
 from origin.events.channel_keys import ChannelKeys
 from origin.events.created.channels import CreatedChannels
@@ -46,6 +56,8 @@ class EventServices:
         relays: the relays of token streams, of channels that have one.
         keys: of publishers and readers; a reload changes them.
         created: the channels that are made at run time.
+        origins: whose pages may read channels and ask relays, by path or pattern.
+        answers: the options of the channels of relays' answers, by the relay's name.
     """
 
     channels: dict[str, EventChannel]
@@ -53,11 +65,41 @@ class EventServices:
     relays: dict[str, TokenRelay]
     keys: dict[str, ChannelKeys]
     created: CreatedChannels
+    origins: dict[str, tuple[str, ...]]
+    answers: dict[str, EventChannelOptions]
+    maker: RelayMaker
+    table_options: EventChannelOptions
+
+    def add_relay(self, table: AnswerRelayOptions) -> TokenRelay:
+        """Make the relay of a table."""
+        self.answers[table.name] = answer_options(self.table_options.limits, self.maker.limits)
+        self.keys[table.name] = ChannelKeys(publish_token=table.token or "", read_key=table.read_key or "")
+        self.origins[f"/relay/{table.name}"] = table.relay_allow_origins
+        relay = self.relays[table.name] = self.maker.of_table(table, self.table_options)
+        return relay
+
+    def remove_relay(self, name: str) -> TokenRelay:
+        """Remove the relay of a table; its answers stay for as long as they are kept."""
+        relay = self.relays.pop(name)
+        del self.keys[name], self.origins[f"/relay/{name}"]
+        relay.close()
+        return relay
 
     def keys_of(self, name: str) -> ChannelKeys | None:
         """Return the keys of a channel of the configuration, or of one that was made; None for neither."""
         keys = self.keys.get(name)
         return self.created.keys_of(name) if keys is None else keys
+
+
+class ReadChannels:
+    """All that has readers of events: channels, relays, and what was made at run time."""
+
+    def __init__(self, events: EventServices) -> None:
+        self._parts = events.channels, events.relays
+        self._created = events.created.open
+
+    def __iter__(self) -> Iterator[HasReaders]:
+        return chain(*(one.values() for one in self._parts), (self._created,))
 
 
 def make_event_services(config: Config, limits: Limits, count: Callable[[str, int], None]) -> EventServices:
@@ -97,25 +139,25 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         )
         for one in config.events
     }
-    answering = {one.name: channels[one.name].options for one in configured if one.relay is not None}
-    answering |= {
-        one.name: event_channel_options(
-            EventOptions(one.name, relay=""), config.limits, limits.events, relaying
-        )
-        for one in config.relay
+    answers = {
+        one.name: answer_options(channels[one.name].options.limits, relaying)
+        for one in configured
+        if one.relay is not None
     }
-    answers = {name: answer_options(one.limits, relaying) for name, one in answering.items()}
-    keys |= {
-        one.name: ChannelKeys(publish_token=one.token or "", read_key=one.read_key or "")
-        for one in config.relay
-    }
+    table_options = event_channel_options(
+        EventOptions("table", relay=""), config.limits, limits.events, relaying
+    )
     created = _make_created(config, limits, keys, answers, count_events, threads)
     maker = RelayMaker(relaying, created, functools.partial(count, "relay"))
     relays = {
         one.name: maker.of_channel(one, channels[one.name]) for one in configured if one.relay is not None
     }
-    relays |= {one.name: maker.of_table(one, answering[one.name]) for one in config.relay}
-    return EventServices(channels, histories, relays, keys, created)
+    services = EventServices(
+        channels, histories, relays, keys, created, own_origins(config), answers, maker, table_options
+    )
+    for table in config.relay:
+        services.add_relay(table)
+    return services
 
 
 def _make_created(

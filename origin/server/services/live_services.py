@@ -12,6 +12,7 @@ from origin.config.options import (
     GAPS,
     Config,
     LiveOptions,
+    RadioOptions,
     data_folder,
     dvr_seconds,
     listed_seconds,
@@ -30,7 +31,7 @@ from packager.live.limits import LiveLimits
 from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish.live_stream import LiveStream
-from packager.radio.simulcast import Simulcast, empty_windows
+from packager.radio.simulcast import Simulcast, SimulcastOptions, StartLimit, empty_windows
 from packager.recordings.disk_recordings import Retention
 from packager.replication.live_log import LIVE, ServedLiveLog
 from packager.replication.log_server import LogServer
@@ -80,6 +81,8 @@ class LiveServices:
         self._shared_simulcasts: dict[str, SharedSimulcast] = {}
         self.dvr_bucket = make_dvr_bucket(config, limits.s3)
         self.simulcasts: dict[str, Simulcast] = {}
+        limits_of_stations = replace(limits.radio.simulcast, starts=config.limits.hls_starts)
+        self._starts = StartLimit(limits_of_stations)
         self.simulcast_names = frozenset[str]()
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
@@ -106,10 +109,14 @@ class LiveServices:
         del self.options[name]
         channel = self.channels.pop(name)
         channel.close()
-        for served in (self.broadcasts, self.streams, self.part_delays):
-            served.pop(name, None)
-        self._logs.withdraw(f"{LIVE}/{name}")
+        self._withdraw(name)
         return channel
+
+    def _withdraw(self, name: str) -> None:
+        self.broadcasts.pop(name, None)
+        self.streams.pop(name, None)
+        self.part_delays.pop(name, None)
+        self._logs.withdraw(f"{LIVE}/{name}")
 
     def _on_part(self, name: str) -> Callable[[float], None]:
         """Return a function that counts the delays of a channel's parts."""
@@ -139,16 +146,35 @@ class LiveServices:
             for name, one in options.items():
                 self.cluster.follow_simulcast(name, empty_windows(one))
         elif self._tools is not None:
-            self.simulcasts = make_simulcasts(
-                options,
-                mounts,
-                self._tools,
-                self._broadcast if self.cluster is None else self._take_simulcast,
-                self._on_part,
-            )
+            self.simulcasts = self._make_simulcasts(options, mounts, self._tools)
             if self.cluster is not None:
                 self._share_simulcasts(self.cluster)
         self.simulcast_names = frozenset(options if mounts else ())
+
+    def _make_simulcasts(
+        self, options: Mapping[str, SimulcastOptions], mounts: Mapping[str, Mount], tools: Tools
+    ) -> dict[str, Simulcast]:
+        on_channel = self._broadcast if self.cluster is None else self._take_simulcast
+        return make_simulcasts(options, mounts, tools, on_channel, self._on_part, self._starts)
+
+    def add_simulcast(self, station: RadioOptions, mount: Mount, config: Config) -> Simulcast | None:
+        """Make the channel of a station that was made while the server runs; None where it has none."""
+        limits = self._limits.radio.simulcast
+        options = simulcast_options(config, limits, self.dvr_bucket, (station,))
+        if not options or self._tools is None:
+            return None
+        made = self._make_simulcasts(options, {station.name: mount}, self._tools)
+        self.simulcasts |= made
+        self.simulcast_names |= made.keys()
+        return made[station.name]
+
+    def remove_simulcast(self, name: str) -> Simulcast | None:
+        """Serve the channel of a station no more; None where it has none."""
+        self.simulcast_names -= {name}
+        if (simulcast := self.simulcasts.pop(name, None)) is not None:
+            simulcast.close()
+            self._withdraw(name)
+        return simulcast
 
     def _share_simulcasts(self, cluster: ClusterNode) -> None:
         """Share the stations' channels with the nodes of a cluster."""

@@ -15,7 +15,7 @@ from origin.access.publish_keys import PublishKeys
 from origin.config import logging_setup
 from origin.config.kept_secrets import MadeKeys, StartSecrets
 from origin.config.limit_options import LimitOptions
-from origin.config.options import Config, LiveOptions, redactor_of
+from origin.config.options import Config, redactor_of
 from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
 from origin.server.services.mapping_view import MappingView
@@ -80,19 +80,24 @@ class PublisherServices:
             await self._change_keys(_with_key(self._newest_config, channel, key))
         return key
 
-    async def take_made_keys(self, channel: str, made: StartSecrets) -> None:
-        """Apply the key of a channel that isn't configured, which was made or is known by its hash."""
+    async def take_made_secrets(self, made: StartSecrets) -> None:
+        """Apply the secrets of new tables that aren't configured: texts, or hashes of keys."""
         async with self._change:
             known, new = self._made_keys, made.made_keys
             self._made_keys = replace(
                 known, channels=known.channels | new.channels, file=new.file or known.file
             )
             self.keys.add_hashes(new.hashes)
-            for key in (one.publish_key for one in made.config.live if one.publish_key):
-                # Later log lines mustn't show the key.
-                table = LiveOptions(channel, publish_key=key)
-                self._config = msgspec.structs.replace(self._config, live=(*self._config.live, table))
-                await self._change_keys(_with_key(self._newest_config, channel, key))
+            # Later log lines mustn't show them.
+            tables = {
+                section: (*getattr(self._config, section), *getattr(made.config, section))
+                for section in ("live", "radio", "relay")
+            }
+            self._config = msgspec.structs.replace(self._config, **tables)
+            changed = self._newest_config
+            for one in made.config.live:
+                changed = _with_key(changed, one.name, one.publish_key) if one.publish_key else changed
+            await self._change_keys(changed)
 
     async def _change_keys(self, new: Config) -> None:
         """Apply new keys and redact them in the log; publishers with a former key are disconnected."""

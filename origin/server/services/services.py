@@ -17,7 +17,7 @@ from origin.access.authentication import Authenticator
 from origin.access.authorization import Authorization, ResourceKind
 from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
-from origin.config.options import Config, LiveOptions, data_folder, event_channels
+from origin.config.options import Config, LiveOptions, RadioOptions, data_folder, event_channels
 from origin.events.beats import ChannelBeats
 from origin.events.channel_keys import resource_keys
 from origin.events.channel_replication import ServedEventLog
@@ -25,9 +25,10 @@ from origin.events.disk_history import EventHistory
 from origin.http1.access_log import RequestCounters
 from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.radio.access_log import AccessLogFile
-from origin.radio.mounts.mount_replication import ServedMountLog
+from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.mount_replication import RADIO, ServedMountLog
 from origin.radio.station_access import station_keys
-from origin.radio.station_factory import Stations, make_stations
+from origin.radio.station_factory import StationMaker, Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
 from origin.recordings.station_recorder import StationRecorder
 from origin.server.services.access_services import (
@@ -138,6 +139,7 @@ class Services:
 
     Attributes:
         stations: the mounts, and the passwords of those with source clients.
+        station_maker: makes the mounts.
         logs: sends the logs of channels and stations to other processes.
         cluster_events: shares event channels with the machines of a cluster; None without one.
         cluster_stations: shares stations with these machines; None without a cluster.
@@ -206,6 +208,13 @@ class Services:
         share_sessions(self.sessions, cluster)
         share_revocations(self.token_keys, cluster)
         self.cluster_stations = None if cluster is None else SharedStations(cluster, limits.cluster)
+        self.station_maker = StationMaker(
+            None if is_edge(config) else tools,
+            functools.partial(self._count, "radio"),
+            functools.partial(self._count, "events"),
+            limits.radio,
+            self.cluster_stations,
+        )
         self.stations = self._make_stations()
         self.mounts = self.stations.mounts
         self.guess_delay = GuessDelay(
@@ -285,14 +294,7 @@ class Services:
         """Make the stations: with their sources, or on an edge with the shared logs of the cluster."""
         if self.tools is None and not is_edge(self.config):
             return Stations()
-        return make_stations(
-            self.config,
-            None if is_edge(self.config) else self.tools,
-            functools.partial(self._count, "radio"),
-            functools.partial(self._count, "events"),
-            self.limits.radio,
-            self.cluster_stations,
-        )
+        return make_stations(self.config, self.station_maker)
 
     def _make_status_events(self) -> StatusEvents:
         live = self.live
@@ -312,16 +314,47 @@ class Services:
         self.live.add(channel, options)
         self._serve_recordings(channel.name, channel.recordings)
         self._status_events.follow(f"{LIVE}/{channel.name}")
-        if self._group is not None and not self.ending:
-            self._run_in(self._group, channel)
+        self.start(channel)
 
     async def remove_channel(self, name: str) -> None:
         """End a live channel, and serve it no more. What it has stored stays on disk."""
         channel = self.live.remove(name)
         self._serve_recordings(name, None)
-        if (task := self._tasks.pop(id(channel), None)) is not None:
+        await self.stop(channel)
+
+    def start(self, service: Service) -> None:
+        """Run a service that was made while the server runs."""
+        if self._group is not None and not self.ending:
+            self._run_in(self._group, service)
+
+    async def stop(self, service: Service) -> None:
+        """End a service that was closed, and is in no list any more."""
+        if (task := self._tasks.pop(id(service), None)) is not None:
             task.cancel()
             await asyncio.wait([task])
+
+    def add_station(self, mount: Mount, options: RadioOptions, config: Config) -> None:
+        """Run and serve a station that was made while the server runs."""
+        self.stations.add(options, mount)
+        append = self.logs.serve(ServedMountLog(mount))
+        mount.on_entry = append
+        hidden = self.station_maker.set_fallback(options, self.stations)
+        simulcast = self.live.add_simulcast(options, mount, config)
+        for service in (mount, hidden, simulcast):
+            if service is not None:
+                self.start(service)
+        if simulcast is not None and mount.name in self.live.kept_channels:
+            self._serve_recordings(mount.name, simulcast.channel.recordings)
+
+    async def remove_station(self, name: str) -> None:
+        """End a station, and serve it no more. What it has stored stays on disk."""
+        simulcast = self.live.remove_simulcast(name)
+        mount, hidden = self.stations.remove(name)
+        self.logs.withdraw(f"{RADIO}/{name}")
+        self._serve_recordings(name, None)
+        for service in (simulcast, mount, hidden):
+            if service is not None:
+                await self.stop(service)
 
     async def hold_data(self) -> None:
         """Lock the data folder for a channel that stores something, where nothing has locked it yet.
@@ -415,7 +448,7 @@ class Services:
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.live.channels.values(), *self.live.simulcasts.values()]
         # Relays end first, as they publish the reason to their channels' readers.
-        services += [*self.mounts.values(), *self.stations.hidden, *self.events.relays.values()]
+        services += [*self.mounts.values(), *self.stations.hidden.values(), *self.events.relays.values()]
         services += [self._event_beats]
         # Histories end behind the channels, whose last events are kept.
         services += [*self.events.histories.values(), self.events.created]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from origin.config.options import AnswerRelayOptions, Config, LiveOptions, RadioOptions
 from origin.config.section import Options
@@ -23,6 +26,31 @@ class UnchangeableError(Exception):
     """A table can't be made, changed or removed while the server runs; the text says why, for a person."""
 
 
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """A table that comes, changes or goes.
+
+    Attributes:
+        before: None for one that comes.
+        after: None for one that goes.
+        keys: that differ, without those which take effect by themselves.
+    """
+
+    before: Table | None
+    after: Table | None
+    keys: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return next(one.name for one in (self.before, self.after) if one is not None)
+
+    @property
+    def is_anew(self) -> bool:
+        """Whether what the table makes ends or begins."""
+        return self.before is None or self.after is None or bool(self.keys)
+
+
 class ChangingTables(Protocol):
     """The services of one section of the configuration, which come and go while the server runs."""
 
@@ -30,23 +58,19 @@ class ChangingTables(Protocol):
     def section(self) -> str:
         """The section, such as ``live``."""
 
-    def check(self, before: Table | None, after: Table | None, keys: frozenset[str]) -> None:
-        """Check whether a table may change; see `change`.
+    def check(self, change: TableChange) -> None:
+        """Check whether a table may change.
 
         Raises:
             UnchangeableError: not while the server runs.
         """
 
-    async def change(self, before: Table | None, after: Table | None, keys: frozenset[str]) -> None:
-        """Carry out a change of a table, which was checked.
-
-        Args:
-            before: None for a new table.
-            after: None for one that goes.
-            keys: that differ, without those which take effect by themselves.
+    async def carry_out(self, change: TableChange) -> None:
+        """Carry out a change that was checked.
 
         Raises:
-            UnchangeableError: not now.
+            UnchangeableError: not now; nothing has changed.
+            OSError: what the table makes can't be made; what was there before has ended.
         """
 
 
@@ -58,3 +82,11 @@ def tables_of(config: Config, section: str) -> dict[str, Table]:
 def differences(before: Options, after: Options) -> list[str]:
     """Name the keys of a table that differ."""
     return [key for key in before.__struct_fields__ if getattr(before, key) != getattr(after, key)]
+
+
+def with_table(config: Config, section: str, change: TableChange) -> Config:
+    """Return a configuration with a table that comes, changes or goes."""
+    tables = {name: one for name, one in tables_of(config, section).items() if name != change.name}
+    if change.after is not None:
+        tables[change.name] = change.after
+    return msgspec.structs.replace(config, **{section: tuple(tables.values())})

@@ -16,7 +16,7 @@ from origin.config.options import Config, RadioOptions
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.mount import Mount
 from origin.radio.routes import ListenerEndpoint
-from origin.radio.station_factory import make_stations
+from origin.radio.station_factory import StationMaker, make_stations
 from packager.process.ffmpeg_discovery import Tools
 from tests.keys import BEARER_LINE
 from tests.permissions import station_access
@@ -230,7 +230,7 @@ async def test_a_listener_is_disconnected_when_its_time_is_over() -> None:
 def test_limits_of_a_station_are_configured(tools: Tools) -> None:
     station = RadioOptions(name="one", source="publish", max_listeners=7, max_listener_duration="90m")
     config = Config(radio=(station, RadioOptions(name="two", source="publish")))
-    mounts = make_stations(config, tools, lambda _: None).mounts
+    mounts = make_stations(config, StationMaker(tools, lambda _: None)).mounts
     one, two = (mounts[name].options for name in ("one", "two"))
     assert (one.max_listeners, one.listener_seconds) == (7, 5400)
     assert (two.max_listeners, two.listener_seconds) == (config.limits.listeners, 0)

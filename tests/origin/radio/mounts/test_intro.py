@@ -17,7 +17,7 @@ from origin.config.load import load
 from origin.config.options import Config, ConfigError, RadioOptions
 from origin.radio.mounts.listeners import INTRO_STALLED_SECONDS
 from origin.radio.mounts.mount import Mount
-from origin.radio.station_factory import make_stations
+from origin.radio.station_factory import StationMaker, make_stations
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import IntroLimits
@@ -180,7 +180,7 @@ def test_a_station_of_ogg_with_one_is_an_error(tmp_path: Path) -> None:
 def test_one_that_isnt_there_is_a_line_in_the_log(tmp_path: Path, tools: Tools) -> None:
     station = RadioOptions(name="one", source="publish", intro=str(tmp_path / "none.mp3"))
     with structlog.testing.capture_logs() as lines:
-        stations = make_stations(Config(radio=(station,)), tools, lambda _: None)
+        stations = make_stations(Config(radio=(station,)), StationMaker(tools, lambda _: None))
     assert stations.mounts["one"].options.intro is None
     (line,) = lines
     assert (line["event"], line["mount"], line["reason"]) == (

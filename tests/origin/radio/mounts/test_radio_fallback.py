@@ -17,7 +17,7 @@ from origin.config.load import load
 from origin.config.options import Config, ConfigError, RadioOptions
 from origin.config.warnings import unserved
 from origin.radio.mounts.mount import Mount
-from origin.radio.station_factory import make_stations
+from origin.radio.station_factory import StationMaker, make_stations
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio.source_client_station import SourceClientStation
 from tests.patience import MOUNT
@@ -114,8 +114,8 @@ async def test_a_file_is_played_while_there_is_no_source(tmp_path: Path, tools: 
     await asyncio.to_thread(subprocess.run, ["ffmpeg", "-v", "error", *words, str(tone)], check=True)
     station = RadioOptions(name="main", source="publish", source_password="sesame", fallback=str(tone))
     config = Config(radio=(station,))
-    stations = await asyncio.to_thread(make_stations, config, tools, lambda _: None)
-    (spare,) = stations.hidden
+    stations = await asyncio.to_thread(make_stations, config, StationMaker(tools, lambda _: None))
+    (spare,) = stations.hidden.values()
     assert stations.passwords == {"main": "sesame"}
     running = asyncio.create_task(spare.run())
     try:
@@ -221,7 +221,9 @@ def test_a_name_says_what_listeners_are_told_before_there_is_a_source(tools: Too
     both = [("a.ogg", "publish", None, "b.ogg"), ("b.ogg", "publish", None, None)]
     plain = [("c", "publish", None, "a.ogg"), ("d.mp3", "relay", "http://radio.example/d", None)]
     plain += [("e.AAC", "publish", None, None)]
-    stations = make_stations(load(None, {}, {"radio": entries([*both, *plain])}), tools, lambda _: None)
+    stations = make_stations(
+        load(None, {}, {"radio": entries([*both, *plain])}), StationMaker(tools, lambda _: None)
+    )
     types = {name: mount.media_type for name, mount in stations.mounts.items()}
     ogg, mpeg = "application/ogg", "audio/mpeg"
     assert types == {"a.ogg": ogg, "b.ogg": ogg, "c": mpeg, "d.mp3": mpeg, "e.AAC": "audio/aac"}
