@@ -28,7 +28,6 @@ BUSY_SECONDS = 5.0
 """For how long a statement waits for another process that writes, such as a server that is about to end."""
 
 MOST_BYTES = 64 << 20
-"""Largest size of the file."""
 
 PAGE_BYTES = 4096
 
@@ -44,12 +43,16 @@ T = TypeVar("T")
 class RecordBook:
     """Reads and writes the records of a data folder.
 
+    Args:
+        most_bytes: largest size of the file.
+
     Attributes:
         trouble: why records were lost, in one line; empty where none were.
     """
 
-    def __init__(self, folder: DataFolder) -> None:
+    def __init__(self, folder: DataFolder, most_bytes: int = MOST_BYTES) -> None:
         self._folder = folder
+        self._most_bytes = most_bytes
         self._threads = Threads(ThreadLimits(threads=1), "records")
         self._connection: sqlite3.Connection | None = None
         self.trouble = ""
@@ -111,7 +114,7 @@ class RecordBook:
             os.close(folder.open_to_append(NAME))
             path = folder.place_of(NAME)
             try:
-                self._connection = _opened(path)
+                self._connection = _opened(path, self._most_bytes)
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError as error:
@@ -120,7 +123,7 @@ class RecordBook:
                 self.trouble = f"the records were damaged ({error}); they are in {aside}"
                 log.error("the records are damaged", file=path, set_aside=aside, reason=str(error))
                 os.close(folder.open_to_append(NAME))
-                self._connection = _opened(path)
+                self._connection = _opened(path, self._most_bytes)
         return self._connection
 
     def _close(self) -> None:
@@ -129,7 +132,7 @@ class RecordBook:
             self._connection = None
 
 
-def _opened(path: str) -> sqlite3.Connection:
+def _opened(path: str, most_bytes: int) -> sqlite3.Connection:
     """Open the file, and check it.
 
     Raises:
@@ -142,7 +145,7 @@ def _opened(path: str) -> sqlite3.Connection:
         book.execute("PRAGMA synchronous = FULL")
         # A file from outside may have more in it than tables (sqlite.org/security.html).
         book.execute("PRAGMA trusted_schema = OFF")
-        book.execute(f"PRAGMA max_page_count = {MOST_BYTES // PAGE_BYTES}")
+        book.execute(f"PRAGMA max_page_count = {most_bytes // PAGE_BYTES}")
         (found,) = book.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError(found)

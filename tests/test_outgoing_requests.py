@@ -16,7 +16,7 @@ from origin.access.limits import WebhookLimits
 from origin.access.token_keys import KeySet
 from origin.access.webhook import DeniedError, UnansweredError, Webhook
 from origin.cli.check import CheckError, check
-from origin.cli.reload import reload
+from origin.cli.server_requests import ServerRequests
 from origin.config.errors import CommandError
 from origin.events.remote_channel import NotPublishedError, RemoteChannel
 from packager.sources.limits import DEFAULT_LIMITS
@@ -130,7 +130,8 @@ async def judged(url: str) -> None:
 
 
 async def read_again(url: str) -> None:
-    await asyncio.to_thread(reload, url, "an-admin-token", ssl.create_default_context())
+    requests = ServerRequests(url, "an-admin-token", ssl.create_default_context())
+    await asyncio.to_thread(requests.reload)
 
 
 CLIENTS = {one.__name__: one for one in (hook, key_set, playlist, channel, judged, read_again)}

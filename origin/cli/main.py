@@ -367,14 +367,25 @@ def reload(server: AddressedServer) -> None:
     Prints the changed options that need a restart. The exit status is 0 if there are none, 3 if there are
     some, and 1 if the configuration can't be used or the server can't be asked.
     """
-    from origin.cli.reload import reload as ask
+    from origin.cli.server_requests import ServerRequests
 
-    pending = ask(server.address, server.admin_token, server.trust())
+    pending = ServerRequests(server.address, server.admin_token, server.trust()).reload()
     for option in pending:
         click.echo(f"needs a restart: {option}")
     if pending:
         sys.exit(NEEDS_RESTART)
     click.echo("read again; nothing needs a restart")
+
+
+@cli.command()
+@running_server
+@TOKEN
+def export(server: AddressedServer) -> None:
+    """Print the channels, stations and relays that were made at run time, as TOML with their secrets."""
+    from origin.cli.server_requests import ServerRequests
+
+    for table in ServerRequests(server.address, server.admin_token, server.trust()).export():
+        click.echo(table)
 
 
 @cli.command()

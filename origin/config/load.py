@@ -194,6 +194,17 @@ def as_toml(config: Config) -> str:
     return "\n".join(lines)
 
 
+def as_toml_table(section: str, table: Struct) -> str:
+    """Write a table of a list of tables as TOML, with its secrets and without what is the default."""
+    lines = [f"[[{section}]]"]
+    for field in msgspec.structs.fields(table):
+        value = getattr(table, field.name)
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        if value is not None and value != default:
+            lines.append(f"{field.name} = {_toml_value(value)}")
+    return "\n".join([*lines, ""])
+
+
 def _toml_value(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml_value, value)) + "]"

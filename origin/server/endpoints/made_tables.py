@@ -122,9 +122,8 @@ class TableEndpoint:
         if (refused := await self._access.refuse_others(request)) is not None:
             return refused
         name, values = await self._change_of(request)
-        existed = name in self._reload().in_effect(self._section)
         made = await _carried_out(self._made().put(self._reload(), self._section, name, values))
-        return self._answer(made, 200 if existed else 201)
+        return self._answer(made, 201 if made.is_new else 200)
 
     async def patch(self, request: Request) -> Response:
         """Change some keys of a table that was made."""

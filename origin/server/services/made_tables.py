@@ -53,11 +53,13 @@ class KnownTable:
 
     Attributes:
         is_made: whether it was made at run time, and isn't the configuration's.
+        is_new: whether there was none of its name before.
         made_key: the secret that was generated for it just now; empty for none.
     """
 
     table: Table
     is_made: bool
+    is_new: bool = False
     made_key: str = ""
 
 
@@ -176,11 +178,12 @@ class MadeTables:
         made_key = _lacking_key(section, values, former or {})
         if made_key:
             values = {**values, MADE_KEYS[section]: made_key}
+        is_new = name not in reload.in_effect(section)
         table = await self._change(reload, section, name, values)
         if table is None:
             raise RuntimeError("a table that was written isn't there")
         fresh = made_key if made_key != (former or {}).get(MADE_KEYS[section]) else ""
-        return KnownTable(table, is_made=True, made_key=fresh)
+        return KnownTable(table, is_made=True, is_new=is_new, made_key=fresh)
 
     def _check_free(self, reload: ConfigReload, section: str, name: str) -> None:
         if self._book is None:
@@ -200,7 +203,8 @@ class MadeTables:
         try:
             new = await SHARED_THREADS.run(self._with_change, reload, section, name, values)
             before, after = reload.in_effect(section).get(name), tables_of(new, section).get(name)
-            reload.check(section, before, after)
+            if before != after:
+                reload.check(section, before, after)
         except ConfigError as error:
             raise RefusedChangeError(422, str(error)) from None
         except UnchangeableError as error:
@@ -230,6 +234,7 @@ class MadeTables:
             await self._book.write(section, name, data)
         except OSError as error:
             raise RefusedChangeError(507, f"it can't be written down: {error.strerror}") from error
+        self.troubles.pop(f"{section}/{name}", None)
         if values is None:
             self._values[section].pop(name, None)
         else:
