@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import signal
 from collections.abc import Iterator
@@ -44,13 +45,16 @@ class ChangingServer:
         before = len(self.server.output)
         self.server.process.send_signal(signal.SIGHUP)
 
-        def answer() -> list[str]:
+        def answer() -> re.Match[str] | None:
             lines = "".join(self.server.output[before:])
-            return re.findall(r"read again +needs_restart=(.*)|(can't be used.*)", lines)
+            return re.search(r"read again +needs_restart=(.*)|configuration can't be used.*", lines)
 
-        ((pending, fault), *_) = wait_for(answer, what="the reload")
-        assert not fault, fault
-        pending = pending.strip().strip("\"'")
+        found = wait_for(answer, what="the reload")
+        assert found is not None
+        assert found[1] is not None, found[0]
+        pending = found[1].strip()
+        # The log writes texts with spaces as Python does.
+        pending = str(ast.literal_eval(pending)) if pending[:1] in ("'", '"') else pending
         return [] if pending == "nothing" else pending.split(", ")
 
     def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -42,6 +42,8 @@ class _ListedTable(msgspec.Struct):
     options: dict[str, Any]
 
 
+Answer = TypeVar("Answer")
+
 _RELOADED = msgspec.json.Decoder(_ReloadAnswer)
 _TABLES = msgspec.json.Decoder(list[_ListedTable])
 
@@ -66,7 +68,8 @@ class ServerRequests:
         Raises:
             CommandError: it can't be asked, or can't use the configuration.
         """
-        return self._read(_RELOADED, self._ask("POST", "/api/reload")).needs_restart
+        answer = self._read(_RELOADED, self._ask("POST", "/api/reload"))
+        return answer.needs_restart
 
     def export(self) -> Iterator[str]:
         """Yield the tables that were made at run time as TOML, with their secrets.
@@ -92,7 +95,7 @@ class ServerRequests:
         except msgspec.ValidationError as error:
             raise CommandError(f"{self.server} has keys that this version doesn't know: {error}") from None
 
-    def _read(self, decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
+    def _read(self, decoder: msgspec.json.Decoder[Answer], content: bytes) -> Answer:
         try:
             return decoder.decode(content)
         except msgspec.DecodeError:

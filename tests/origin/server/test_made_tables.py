@@ -19,7 +19,7 @@ import pytest
 
 from tests.changing_server import DATA, HEAD, ChangingServer, changing_server
 from tests.completion_server import Asked, completing
-from tests.conftest import HEADWATER
+from tests.fork_server import HEADWATER
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
