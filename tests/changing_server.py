@@ -86,4 +86,4 @@ def changing_server(folder: Path, text: str = DATA, *arguments: str) -> Iterator
     finally:
         ended = server.stop()
     assert ended in (0, -signal.SIGKILL)
-    assert "Traceback" not in server.text()
+    assert "Traceback" not in server.text(), server.text()

@@ -336,8 +336,10 @@ class Services:
     def add_station(self, mount: Mount, options: RadioOptions, config: Config) -> None:
         """Run and serve a station that was made while the server runs."""
         self.stations.add(options, mount)
-        append = self.logs.serve(ServedMountLog(mount))
-        mount.on_entry = append
+        if self.workers is None:
+            append = self.logs.serve(ServedMountLog(mount))
+            mount.on_entry = append
+        # Workers know the stations of their start; what came later is answered by this process.
         hidden = self.station_maker.set_fallback(options, self.stations)
         simulcast = self.live.add_simulcast(options, mount, config)
         for service in (mount, hidden, simulcast):
