@@ -64,6 +64,18 @@ class Webhook:
         """
         return (await self._post(data=dict(fields))).headers
 
+    async def send(self, body: bytes, fields: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:
+        """Send a message; return the status and the header fields of the answer.
+
+        Args:
+            fields: header fields of the request.
+
+        Raises:
+            UnansweredError: it doesn't answer in time.
+        """
+        answer = await self._post(content=body, headers=dict(fields))
+        return answer.status_code, answer.headers
+
     async def _post(self, **content: Any) -> httpx.Response:
         """Return the head of the answer; its body isn't read."""
         if self._asking >= self._limits.requests:

@@ -267,6 +267,9 @@ def check_together(config: Config) -> None:
                 raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
     _check_event_channels(config)
     _check_relays(config)
+    urls = [one.url for one in config.webhooks]
+    if len(set(urls)) < len(urls):
+        raise ConfigError("webhooks: a URL is used twice; each webhook needs its own")
     for channel in config.live:
         languages = [language.lower() for language in channel.captions]
         if len(set(languages)) < len(languages):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
@@ -151,3 +151,16 @@ Target = Annotated[
     ),
 ]
 """An address that a channel is pushed on to; shown without its secrets."""
+
+EventKind = Literal[
+    "live.started",
+    "live.ended",
+    "radio.started",
+    "radio.ended",
+    "radio.source",
+    "radio.title",
+    "recording.ready",
+]
+
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+"""The kinds of events that webhooks are sent."""

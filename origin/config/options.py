@@ -13,12 +13,14 @@ from msgspec import Meta, field
 
 from origin.config.limit_options import LimitOptions
 from origin.config.option_types import (
+    EVENT_KINDS,
     Access,
     Address,
     ChannelPattern,
     Count,
     Duration,
     Embedder,
+    EventKind,
     FieldSecret,
     Folder,
     HeaderName,
@@ -41,7 +43,7 @@ from origin.config.option_types import (
 )
 from origin.config.section import Options, secrecy
 from origin.http.channel_patterns import ANY
-from packager.redaction import Redactor, secrets_of
+from packager.redaction import Redactor, redacted_url, secrets_of
 from packager.safe_files import DataFolder
 
 SELF_SIGNED = "self-signed"
@@ -544,6 +546,32 @@ class AnswerRelayOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Names of models, by the names that callers use; other names go on unchanged."""
 
 
+class WebhookOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """Options of a webhook, ``[[webhooks]]``: a server that is sent what happens."""
+
+    url: Annotated[
+        str,
+        Meta(pattern=r"^https?://[!-~]+\Z", description="a URL of http or https", extra={"secret": "path"}),
+    ]
+    """URL to which events are sent by POST."""
+    secret: Annotated[
+        str,
+        Meta(
+            pattern=r"^whsec_(?:[A-Za-z0-9+/]{4}){8,21}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z",
+            description="whsec_ and 24 to 64 bytes in Base64",
+            extra={"secret": "all"},
+        ),
+    ]
+    """Secret with which the events are signed, as Standard Webhooks says."""
+    events: tuple[EventKind, ...] = EVENT_KINDS
+    """Kinds of events that are sent."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the webhook, without its secrets."""
+        return redacted_url(self.url, with_path=False)
+
+
 class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Which lines the server writes to its log, and in which form."""
 
@@ -571,6 +599,7 @@ class Config(Options, frozen=True, forbid_unknown_fields=True):
     radio: tuple[RadioOptions, ...] = ()
     events: tuple[EventOptions, ...] = ()
     relay: tuple[AnswerRelayOptions, ...] = ()
+    webhooks: tuple[WebhookOptions, ...] = ()
     limits: LimitOptions = LimitOptions()
     log: LogOptions = LogOptions()
 

@@ -218,7 +218,8 @@ async def _make_ready(
     types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
     has_programmes = demo and not any(channel.name == DEMO for channel in config.live)
     config = _fit_descriptors(config, rlimits.raise_limit())
-    made_tables = await _restored_tables(config, start.reload)
+    record_book = None if (folder := data_folder(config)) is None else RecordBook(folder)
+    made_tables = await _restored_tables(config, record_book, start.reload)
     config = await SHARED_THREADS.run(made_tables.added_to, config)
     config, tools = await _prepare(config, finding_tools, demo=demo, own_library=start.own_library)
     needs_library = start.own_library or not (
@@ -241,6 +242,7 @@ async def _make_ready(
         made_keys=secrets.made_keys,
         recording_places=start.recording_places,
         made_tables=made_tables,
+        record_book=record_book,
         encoder=await encoder_of(config, tools, limits),
     )
     services = await SHARED_THREADS.run(Services, config, tools, lock, facts, limits)
@@ -249,6 +251,7 @@ async def _make_ready(
     followers.append(services.publishers.take_keys)
     followers.append(KeyReload(services.token_keys, config).follow)
     followers.append(partial(take_access, services.guard))
+    followers.append(services.state_webhooks.follow)
     followers.append(ServiceReload(services.events.keys, services.events.relays, services.stations).follow)
     if start.reload is not None:
         show = partial(_echo_secret, address_of(bound.http, config.server.host))
@@ -289,10 +292,11 @@ async def _make_ready(
     return _PreparedServer(http_config, services, secrets.made, lock, certificates, reset_key)
 
 
-async def _restored_tables(config: Config, reload: ConfigReload | None) -> MadeTables:
+async def _restored_tables(
+    config: Config, book: RecordBook | None, reload: ConfigReload | None
+) -> MadeTables:
     """Read the tables that were made at run time, and have a reload keep them."""
-    folder = None if config.cluster.url else data_folder(config)
-    tables = MadeTables(None if folder is None or reload is None else RecordBook(folder))
+    tables = MadeTables(None if config.cluster.url or reload is None else book)
     try:
         await tables.restore()
     except OSError as error:
@@ -351,7 +355,8 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
         services.library.close()
         if services.live.dvr_bucket is not None:
             services.live.dvr_bucket.close()
-        await services.made_tables.close()
+        if services.record_book is not None:
+            await services.record_book.close()
         if services.access_log is not None:
             # Behind the last listeners, whose lines are written at their ends.
             await SHARED_THREADS.run(services.access_log.close)

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -318,6 +318,9 @@ class Recordings:
     Args:
         retention: how long they are kept.
         limits: how often they are checked, and how much of each is read.
+
+    Attributes:
+        on_ready: called with each recording that has been made.
     """
 
     def __init__(
@@ -334,6 +337,7 @@ class Recordings:
         self._known: dict[str, Recording] = {}
         self._to_remove: list[Recording] = []
         self._refused: set[str] = set()
+        self.on_ready: Callable[[Recording], None] = lambda _: None
 
     def __iter__(self) -> Iterator[Recording]:
         """Iterate over them, the latest first."""
@@ -450,7 +454,7 @@ class Recordings:
     async def add(self, metadata: RecordingMetadata) -> None:
         """List a recording that was made, and make the head of its MP4."""
         recording = self._known.get(metadata.id)
-        if recording is None:
+        if is_new := recording is None:
             recording = self._known[metadata.id] = Recording(
                 metadata, self._place / metadata.id, limits=self._limits
             )
@@ -475,6 +479,8 @@ class Recordings:
                 )
             else:
                 head.close()
+        if is_new and metadata.id in self._known:
+            self.on_ready(recording)
 
     async def expire(self, now: float) -> None:
         """Remove recordings that are too old or exceed the size, except the latest and those being read.

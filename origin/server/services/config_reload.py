@@ -176,6 +176,7 @@ class ConfigReload:
         for one in self.changing:
             await self._change_tables(one, new)
         self._now = new
+        self._first = msgspec.structs.replace(self._first, webhooks=new.webhooks)
         # In a thread: of thousands of channels it takes a while.
         return ReloadResult("", await SHARED_THREADS.run(_pending, self._taken, self._first, new))
 

@@ -22,6 +22,7 @@ from origin.system.loop_lag import LoopLagLimits
 from origin.token_relay.limits import TokenRelayLimits
 from origin.vod.answer_cache import AnswerCacheLimits
 from origin.vod.segment_cache import SegmentCacheLimits
+from origin.webhooks.delivery import DeliveryLimits
 from packager.cluster.limits import ClusterLimits
 from packager.encode.encode_queue import EncodeLimits
 from packager.encode.preparation import PreparationLimits
@@ -112,6 +113,7 @@ class Limits:
     Attributes:
         cluster: limits of its part in a cluster.
         creation: limits of event channels that are made at run time.
+        deliveries: limits of the deliveries of events to webhooks.
         encode: limits of the encoding of films on request.
         jobs: limits of queued jobs, for this machine or others.
         memfd: limits of the copies of live media in memory files.
@@ -129,6 +131,7 @@ class Limits:
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
     cluster: ClusterLimits = field(default_factory=ClusterLimits)
+    deliveries: DeliveryLimits = field(default_factory=DeliveryLimits)
     encode: EncodeLimits = field(default_factory=EncodeLimits)
     creation: CreationLimits = field(default_factory=CreationLimits)
     events: EventLimits = field(default_factory=EventLimits)

@@ -100,11 +100,6 @@ class MadeTables:
                 except msgspec.DecodeError as error:
                     self.troubles[f"{section}/{name}"] = str(error)
 
-    async def close(self) -> None:
-        """Close the record book."""
-        if self._book is not None:
-            await self._book.close()
-
     def added_to(self, config: Config) -> Config:
         """Add what was made to a configuration whose own tables come first. Blocks.
 

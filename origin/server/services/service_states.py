@@ -93,6 +93,8 @@ def _troubles_beside(services: Services) -> dict[str, str]:
         troubles["DVR"] = live.dvr_bucket.trouble
     if services.made_tables.trouble:
         troubles["records"] = services.made_tables.trouble
+    if services.state_webhooks.trouble:
+        troubles["webhooks"] = services.state_webhooks.trouble
     store = services.events.created.store
     if store is not None and store.trouble:
         troubles[services.events.created.name] = store.trouble

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from origin.access.authorization import Authorization, ResourceKind
 from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config, LiveOptions, RadioOptions, data_folder, event_channels
+from origin.config.own_addresses import base_address
 from origin.events.beats import ChannelBeats
 from origin.events.channel_keys import resource_keys
 from origin.events.channel_replication import ServedEventLog
@@ -30,7 +31,9 @@ from origin.radio.mounts.mount_replication import RADIO, ServedMountLog
 from origin.radio.station_access import station_keys
 from origin.radio.station_factory import StationMaker, Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
+from origin.recordings.handler import describe
 from origin.recordings.station_recorder import StationRecorder
+from origin.responses.json_response import based
 from origin.server.services.access_services import (
     make_token_guard,
     make_token_keys,
@@ -62,6 +65,8 @@ from origin.server.services.status_events import StatusEvents, StatusSources
 from origin.server.services.worker_interface import Workers
 from origin.system import malloc
 from origin.system.loop_lag import LoopLag
+from origin.webhooks.state_events import SeenState
+from origin.webhooks.webhooks import Looked, StateWebhooks
 from packager.concurrency import background_task
 from packager.data_lock import DataLock
 from packager.encode.preparation import Preparation
@@ -71,7 +76,9 @@ from packager.live.channel import Channel
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.radio.simulcast import Simulcast
-from packager.recordings.merged_recordings import AllRecordings, KeptRecordings
+from packager.record_book import RecordBook
+from packager.recordings.disk_recordings import Recordings
+from packager.recordings.merged_recordings import AllRecordings, AnyRecording, KeptRecordings
 from packager.replication.live_log import LIVE
 from packager.replication.log_server import LogServer
 from packager.threads import SHARED_THREADS
@@ -113,6 +120,7 @@ class StartFacts:
     made_keys: MadeKeys = field(default_factory=MadeKeys)
     recording_places: Mapping[str, str] | None = None
     made_tables: MadeTables = field(default_factory=lambda: MadeTables(None))
+    record_book: RecordBook | None = None
     encoder: PictureEncoder = SOFTWARE
 
 
@@ -156,12 +164,14 @@ class Services:
         bucket_recordings: the recordings in S3, by channel.
         station_recorders: make those of a cluster's stations, by station.
         programmes: the programmes of the channels.
+        state_webhooks: are sent what changes on live channels and stations.
         station_webhooks: ask backends about listeners and source clients of stations.
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
         workers: the processes that serve beside this one; None for none.
         reload: reads the configuration again; None where nothing does.
         made_tables: the tables of the configuration that were made at run time.
+        record_book: keeps these, and events for webhooks; None without a data folder.
         draining: whether the server will shut down soon, and serves on until then.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
@@ -192,7 +202,7 @@ class Services:
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
         self.reload: ConfigReload | None = None
-        self.made_tables = facts.made_tables
+        self.made_tables, self.record_book = facts.made_tables, facts.record_book
         self.draining = self.ending = False
         self.needs_library = facts.needs_library
         self._lock = lock
@@ -252,6 +262,14 @@ class Services:
         )
         share_programmes(config, self.programmes, self.live.kept_channels, cluster)
         self._status_events = self._make_status_events()
+        self.state_webhooks = StateWebhooks(
+            config.webhooks,
+            base_address(config),
+            self._looked,
+            facts.record_book,
+            limits.deliveries,
+            limits.radio.webhook,
+        )
 
     def _make_recordings(self, places: Mapping[str, str]) -> None:
         """Make what serves recordings, and what copies them to S3."""
@@ -269,12 +287,32 @@ class Services:
         for name in {*recorded, *self.bucket_recordings}:
             self._serve_recordings(name, recorded.get(name))
 
-    def _serve_recordings(self, name: str, on_disk: KeptRecordings | None) -> None:
+    def _serve_recordings(self, name: str, on_disk: Recordings | None) -> None:
         """Serve the recordings of a channel, those on disk and those in S3; none where it has neither."""
+        if on_disk is not None:
+            on_disk.on_ready = functools.partial(self._announce_recording, name)
         places = [one for one in (on_disk, self.bucket_recordings.get(name)) if one is not None]
         self.recordings.pop(name, None)
         if places:
             self.recordings[name] = AllRecordings(*places)
+
+    def _announce_recording(self, name: str, recording: AnyRecording) -> None:
+        """Send webhooks that a recording is ready."""
+        area = "radio" if name in self.mounts and name not in self.live.channels else LIVE
+        base = base_address(self.config)
+        described = based(describe(name, recording), base, lambda _: True)
+        self.state_webhooks.announce_recording(f"{area}/{name}", described)
+
+    def _looked(self) -> Iterator[Looked]:
+        """Look at all live channels and stations whose changes this node publishes."""
+        for name, channel in self.live.channels.items():
+            if self._is_owned_here(subject := f"{LIVE}/{name}"):
+                yield Looked(subject, SeenState(channel.state == "live"), channel.trouble)
+        for name, mount in self.mounts.items():
+            if self._is_owned_here(subject := f"{RADIO}/{name}"):
+                source = None if mount.source_client is None else mount.source_client.agent
+                state = SeenState(mount.state == "live", source, mount.title or None)
+                yield Looked(subject, state, mount.trouble)
 
     def _share_logs(self) -> None:
         """Serve stations, events and live channels by their logs, here and in other processes."""
@@ -464,7 +502,8 @@ class Services:
         services += [self.token_keys] if self.sessions is None else [self.token_keys, self.sessions]
         storage = self.library.storage
         services += [storage.folder] if isinstance(storage, Library) else []
-        return [*services, *self._added, self._status_events, self.library.catalogue]
+        services += [self._status_events, self.state_webhooks]
+        return [*services, *self._added, self.library.catalogue]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""

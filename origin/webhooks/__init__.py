@@ -1,0 +1,1 @@
+"""Requests to other servers about what happens on live channels and stations."""
