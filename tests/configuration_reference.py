@@ -19,7 +19,8 @@ import msgspec
 from origin.config import limit_options, options
 from origin.config.options import Config
 from origin.config.validation_messages import without_constraints
-from origin.server.services.config_reload import TAKEN, TAKEN_ACCESS, TAKEN_LIMITS
+from origin.server.tables.config_reload import TAKEN, TAKEN_ACCESS, TAKEN_LIMITS
+from origin.server.tables.table_changes import SECTIONS
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = "| key | type and range | unit | default | restart | meaning |\n|---|---|---|---|---|---|\n"
@@ -40,6 +41,13 @@ class Option(NamedTuple):
     meaning: str
 
 
+def _restart(section: str, key: str) -> str:
+    """Say what a changed option needs before it takes effect."""
+    if key in TAKEN | TAKEN_ACCESS | TAKEN_LIMITS or section == "webhooks":
+        return "no"
+    return "anew" if section in SECTIONS else "yes"
+
+
 def described_options() -> Iterator[Option]:
     """Yield all options in the order in which the code declares them."""
     docstrings = _docstrings()
@@ -54,7 +62,7 @@ def described_options() -> Iterator[Option]:
                 kind_in_words(kind),
                 unit,
                 _default(_default_of(field), unit),
-                "no" if key in TAKEN | TAKEN_ACCESS | TAKEN_LIMITS else "yes",
+                _restart(section, key),
                 docstrings.get((table.__name__, field.name), ""),
             )
 

@@ -262,6 +262,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "packager/latency_histogram.py",
         "packager/natural_order.py",
         "packager/reader_guard.py",
+        "packager/record_book.py",
         "packager/redaction.py",
         "packager/retry_policy.py",
         "packager/single_flight_cache.py",

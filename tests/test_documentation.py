@@ -14,7 +14,7 @@ import pytest
 from origin.cli.main import cli
 from origin.config.load import validate
 from origin.live.requests.playlist_requests import refusal_max_age
-from origin.server.services.config_reload import TAKEN, TAKEN_ACCESS, TAKEN_LIMITS
+from origin.server.tables.config_reload import TAKEN, TAKEN_ACCESS, TAKEN_LIMITS
 from tests.configuration_reference import PAGE, described_options, generated_page
 
 ROOT = Path(__file__).parent.parent

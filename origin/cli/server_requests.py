@@ -13,7 +13,7 @@ import msgspec
 
 from origin.config.errors import CommandError
 from origin.config.load import as_toml_table
-from origin.server.services.table_changes import SECTIONS
+from origin.server.tables.table_changes import SECTIONS
 from origin.tls.client_trust import explained, led_to_https
 from packager.library.catalogue import MAX_PAGE_ITEMS
 from packager.sources.pullers.guarded_http import guarded_client, read_content
@@ -54,7 +54,7 @@ class ServerRequests:
 
     Attributes:
         server: its address, without a slash at the end.
-        token: its admin token.
+        token: the administrator's, for the Authorization field.
         trust: by which a server with HTTPS is verified.
     """
 
@@ -63,7 +63,7 @@ class ServerRequests:
     trust: ssl.SSLContext
 
     def reload(self) -> list[str]:
-        """Have it read its configuration again; return the changed options that need a restart.
+        """Reload the server's configuration; return the changed options that need a restart.
 
         Raises:
             CommandError: it can't be asked, or can't use the configuration.

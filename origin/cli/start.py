@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
-from origin.server.services.config_reload import reloading
+from origin.server.tables.config_reload import reloading
 from origin.system import malloc
 from packager.concurrency import usable_cores
 from packager.process import sandbox

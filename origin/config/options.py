@@ -568,7 +568,7 @@ class WebhookOptions(Options, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """What messages call the webhook, without its secrets."""
+        """The webhook's name in messages, without its secrets."""
         return redacted_url(self.url, with_path=False)
 
 

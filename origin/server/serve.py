@@ -42,6 +42,10 @@ from origin.http2.connection import Http2Connection
 from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
 from origin.server.app import build_app, live_handler
+from origin.server.changes.live_changes import LiveChanges
+from origin.server.changes.radio_changes import RadioChanges
+from origin.server.changes.relay_changes import RelayChanges
+from origin.server.changes.service_reload import ServiceReload
 from origin.server.endpoints.metrics import ServicesCollector
 from origin.server.endpoints.page import PLAYER
 from origin.server.http3_config import (
@@ -61,22 +65,18 @@ from origin.server.http_config import (
 from origin.server.server import Ending, Server, address_of
 from origin.server.services.access_services import KeyReload, take_access, take_admin_token
 from origin.server.services.cluster_services import makes_media, of_role
-from origin.server.services.config_reload import ConfigReload
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
 from origin.server.services.demo_programmes import CHANNEL as DEMO
 from origin.server.services.demo_programmes import DemoProgrammes
 from origin.server.services.grpc_services import make_grpc_server, require_grpc
 from origin.server.services.library_services import check_library, encoder_of, library_of
 from origin.server.services.limits import Limits
-from origin.server.services.live_changes import LiveChanges
-from origin.server.services.made_tables import MadeTables, TablesAtTakeover
 from origin.server.services.mapping_view import MappingView
-from origin.server.services.radio_changes import RadioChanges
 from origin.server.services.recording_services import recording_places
-from origin.server.services.relay_changes import RelayChanges
-from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers, WorkerTls
+from origin.server.tables.config_reload import ConfigReload
+from origin.server.tables.made_tables import MadeTables, TablesAtTakeover
 from origin.system import malloc, privileges, rlimits, socket_activation
 from origin.system.address_file import AddressFile
 from origin.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener

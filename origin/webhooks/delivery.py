@@ -118,13 +118,27 @@ def signature(secret: str, name: str, timestamp: int, body: bytes) -> str:
     return f"v1,{base64.b64encode(signed).decode()}"
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A webhook, and what it is sent.
+
+    Attributes:
+        name: of the webhook, in the log.
+        url: where the events are sent.
+        secret: by which they are signed.
+        base: the server's own URL, with which addresses in events begin.
+    """
+
+    name: str
+    url: Webhook
+    secret: str
+    base: str
+
+
 class Delivery:
     """Sends the events of one webhook.
 
     Args:
-        name: of the webhook, in the log.
-        base: the server's own URL, with which addresses in events begin.
-        url: where the events are sent.
         kept: the events that couldn't be sent at once.
 
     Attributes:
@@ -133,19 +147,14 @@ class Delivery:
 
     def __init__(
         self,
-        name: str,
-        secret: str,
-        base: str,
-        url: Webhook,
+        destination: Destination,
         kept: KeptEvents,
         limits: DeliveryLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.name = name
+        self.name = destination.name
         self.trouble = ""
-        self._secret = secret
-        self._base = base
-        self._url = url
+        self._destination = destination
         self._kept = kept
         self._limits = limits
         self._clock = clock
@@ -214,18 +223,18 @@ class Delivery:
 
     async def _attempt(self, event: StateEvent) -> tuple[str, float]:
         """Send an event once; return why it wasn't taken, empty if it was, and the pause that is wanted."""
-        body, timestamp = event.as_cloud_event(self._base), int(self._clock())
+        body, timestamp = event.as_cloud_event(self._destination.base), int(self._clock())
         fields = {
             "content-type": MEDIA_TYPE,
             "webhook-id": event.id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(self._secret, event.id, timestamp, body),
+            "webhook-signature": signature(self._destination.secret, event.id, timestamp, body),
         }
         # Here and not above: an HTTP client takes long to import, and most servers have no webhook.
         from origin.access.webhook import UnansweredError
 
         try:
-            status, answered = await self._url.send(body, fields)
+            status, answered = await self._destination.url.send(body, fields)
         except UnansweredError as error:
             return f"it {error}", 0.0
         if status == GONE:

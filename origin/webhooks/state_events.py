@@ -26,7 +26,7 @@ class StateEvent(msgspec.Struct, frozen=True):
         id: unlike all others; of two events, the later one's is greater.
         subject: ``live/NAME`` or ``radio/NAME``.
         time: seconds since the epoch.
-        data: what is particular to the kind.
+        data: such as ``{"title": "Artist - Title"}``.
     """
 
     id: str
@@ -65,12 +65,12 @@ class StateEvent(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SeenState:
-    """What is compared of a live channel or a station from one look to the next.
+    """The state of a live channel or a station, from which events are made.
 
     Attributes:
-        is_on_air: whether there is media.
+        is_on_air: whether parts of a channel, or audio of a station, come now.
         source: the program of the source client of a station; None where there is none.
-        title: what a station plays; None of a live channel.
+        title: of the newest song of a station; None without one, and of a live channel.
     """
 
     is_on_air: bool = False

@@ -11,13 +11,13 @@ from typing import Any
 from origin.access.limits import WebhookLimits
 from origin.config.option_types import EventKind
 from origin.config.options import Config, WebhookOptions
-from origin.webhooks.delivery import Delivery, DeliveryLimits, KeptEvents
+from origin.webhooks.delivery import Delivery, DeliveryLimits, Destination, KeptEvents
 from origin.webhooks.state_events import SeenState, StateEvent, events_between
 from packager.record_book import RecordBook
 from packager.redaction import redacted_url
 
 LOOK_SECONDS = 0.5
-"""Pause between two looks at all channels and stations."""
+"""Pause between two comparisons of the states of all channels and stations."""
 
 NAME_CHARACTERS = 16
 
@@ -41,7 +41,7 @@ class StateWebhooks:
 
     Args:
         options: the webhooks of the configuration, which may change.
-        base: the server's own URL.
+        base: the server's own URL, without a slash at its end.
         look: returns all channels and stations whose changes this node sends.
         book: keeps events that couldn't be sent; None without a data folder.
     """
@@ -75,7 +75,7 @@ class StateWebhooks:
         return "; ".join(f"{one.name}: {one.trouble}" for one in self._deliveries.values() if one.trouble)
 
     async def run(self) -> None:
-        """Look and send until this is closed, or the task is cancelled."""
+        """Compare states and send events until this is closed, or the task is cancelled."""
         try:
             self._is_running = True
             self._begin()
@@ -92,7 +92,7 @@ class StateWebhooks:
             self._running = {}
 
     def close(self) -> None:
-        """Look no more; what is over with the server is no news."""
+        """Compare no more: the end of the server is no event of its channels."""
         self._closed = True
 
     async def follow(self, new: Config) -> None:
@@ -119,7 +119,8 @@ class StateWebhooks:
         from origin.access.webhook import Webhook
 
         shown, url = redacted_url(one.url, with_path=False), Webhook(one.url, self._requests)
-        return Delivery(shown, one.secret, self._base, url, KeptEvents(self._book, name), self._limits)
+        to = Destination(shown, url, one.secret, self._base)
+        return Delivery(to, KeptEvents(self._book, name), self._limits)
 
     def look(self) -> None:
         """Send what has changed since the last look."""
@@ -128,7 +129,7 @@ class StateWebhooks:
         seen = dict[str, SeenState]()
         for one in self._look():
             seen[one.subject] = one.state
-            # What has just been made begins off air.
+            # A channel that was just made begins off air.
             before = self._seen.get(one.subject, SeenState())
             if before != one.state:
                 for event in events_between(before, one.state, one.subject, one.reason):

@@ -22,15 +22,15 @@ from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import media_type_of, receive_body, require_plain
-from origin.server.services.config_reload import ConfigReload
-from origin.server.services.made_tables import (
+from origin.server.services.services import Services
+from origin.server.tables.config_reload import ConfigReload
+from origin.server.tables.made_tables import (
     MADE_KEYS,
     KnownTable,
     MadeTables,
     RefusedChangeError,
     TableValues,
 )
-from origin.server.services.services import Services
 
 AREAS = {"live": "live", "radio": "radio", "relay": "relays"}
 """The part of the address of each section, by the section."""
@@ -80,7 +80,7 @@ class TableEndpoint:
     """Answers requests for the tables of one section.
 
     Args:
-        section: of the configuration.
+        section: such as ``live``.
         changes: the changes that may come, of all sections together.
     """
 

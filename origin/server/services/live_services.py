@@ -105,7 +105,7 @@ class LiveServices:
         self._share(channel, options)
 
     def remove(self, name: str) -> Channel:
-        """Serve a channel no more; whoever waits for its media is released."""
+        """Serve a channel no more, and release the requests that wait for its media."""
         del self.options[name]
         channel = self.channels.pop(name)
         channel.close()

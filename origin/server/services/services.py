@@ -47,12 +47,10 @@ from origin.server.services.cluster_services import (
     share_events,
     share_programmes,
 )
-from origin.server.services.config_reload import ConfigReload
 from origin.server.services.event_services import is_followed, make_event_services
 from origin.server.services.library_services import make_library_services
 from origin.server.services.limits import Limits
 from origin.server.services.live_services import LiveServices
-from origin.server.services.made_tables import MadeTables, TablesAtTakeover
 from origin.server.services.mapping_view import MappingView
 from origin.server.services.publisher_access import PublisherServices, make_admission, make_keys
 from origin.server.services.recording_services import (
@@ -63,6 +61,8 @@ from origin.server.services.recording_services import (
 )
 from origin.server.services.status_events import StatusEvents, StatusSources
 from origin.server.services.worker_interface import Workers
+from origin.server.tables.config_reload import ConfigReload
+from origin.server.tables.made_tables import MadeTables, TablesAtTakeover
 from origin.system import malloc
 from origin.system.loop_lag import LoopLag
 from origin.webhooks.state_events import SeenState
@@ -147,7 +147,7 @@ class Services:
 
     Attributes:
         stations: the mounts, and the passwords of those with source clients.
-        station_maker: makes the mounts.
+        station_maker: makes mounts, also while the server runs.
         logs: sends the logs of channels and stations to other processes.
         cluster_events: shares event channels with the machines of a cluster; None without one.
         cluster_stations: shares stations with these machines; None without a cluster.
@@ -304,7 +304,7 @@ class Services:
         self.state_webhooks.announce_recording(f"{area}/{name}", described)
 
     def _looked(self) -> Iterator[Looked]:
-        """Look at all live channels and stations whose changes this node publishes."""
+        """Yield the states of all live channels and stations whose changes this node publishes."""
         for name, channel in self.live.channels.items():
             if self._is_owned_here(subject := f"{LIVE}/{name}"):
                 yield Looked(subject, SeenState(channel.state == "live"), channel.trouble)
@@ -355,7 +355,7 @@ class Services:
         self.start(channel)
 
     async def remove_channel(self, name: str) -> None:
-        """End a live channel, and serve it no more. What it has stored stays on disk."""
+        """End a live channel, and serve it no more; its media stay on disk."""
         channel = self.live.remove(name)
         self._serve_recordings(name, None)
         await self.stop(channel)
@@ -387,7 +387,7 @@ class Services:
             self._serve_recordings(mount.name, simulcast.channel.recordings)
 
     async def remove_station(self, name: str) -> None:
-        """End a station, and serve it no more. What it has stored stays on disk."""
+        """End a station, and serve it no more; its media stay on disk."""
         simulcast = self.live.remove_simulcast(name)
         mount, hidden = self.stations.remove(name)
         self.logs.withdraw(f"{RADIO}/{name}")

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from origin.config.options import Config, LiveOptions, ServerOptions
-from origin.server.services.config_reload import changes
+from origin.server.tables.config_reload import changes
 from tests.completion_server import Asked, completing
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import TOKEN

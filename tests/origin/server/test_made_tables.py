@@ -41,7 +41,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChangingServer]
         yield server
 
 
-@pytest.mark.promise("/api/live/NAME", "/api/radio/NAME", "/api/relays/NAME")
+@pytest.mark.promise(
+    "/api/live/NAME",
+    "/api/radio/NAME",
+    "/api/relays/NAME",
+    "/api/live?configuration",
+    "/api/radio?configuration",
+    "/api/relays?configuration",
+)
 @pytest.mark.parametrize("address", TABLES)
 def test_a_table_is_made_changed_described_and_removed(shared: ChangingServer, address: str) -> None:
     table, secret = TABLES[address]
@@ -233,6 +240,7 @@ def test_without_a_data_folder_nothing_is_made(tmp_path: Path) -> None:
         assert (answer.status_code, "server.data" in answer.text) == (409, True)
 
 
+@pytest.mark.promise("headwater export")
 @pytest.mark.clause("What was made survives kill -9, and the file's tables come first")
 def test_what_was_made_survives_kill_9_and_is_exported(tmp_path: Path) -> None:
     with changing_server(tmp_path) as server:

@@ -15,7 +15,7 @@ import pytest
 
 from origin.access.limits import WebhookLimits
 from origin.access.webhook import Webhook
-from origin.webhooks.delivery import Delivery, DeliveryLimits, KeptEvents, signature
+from origin.webhooks.delivery import Delivery, DeliveryLimits, Destination, KeptEvents, signature
 from origin.webhooks.state_events import SeenState, StateEvent, events_between
 from packager.concurrency import background_task
 from packager.record_book import RecordBook
@@ -37,7 +37,8 @@ def event(number: int = 0, subject: str = "live/room") -> StateEvent:
 async def delivering(
     url: str, limits: DeliveryLimits = QUICK, book: RecordBook | None = None
 ) -> AsyncIterator[Delivery]:
-    made = Delivery("hook", SECRET, BASE, Webhook(url, WebhookLimits()), KeptEvents(book, "one"), limits)
+    to = Destination("hook", Webhook(url, WebhookLimits()), SECRET, BASE)
+    made = Delivery(to, KeptEvents(book, "one"), limits)
     async with background_task(made.run()):
         yield made
 

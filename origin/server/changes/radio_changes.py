@@ -7,9 +7,9 @@ import structlog
 from origin.config.options import RadioOptions
 from origin.config.stations import has_dvr
 from origin.radio.station_webhooks import make_webhooks
+from origin.server.changes.table_secrets import Show, add_secrets
 from origin.server.services.services import Services
-from origin.server.services.table_changes import TableChange, UnchangeableError, with_table
-from origin.server.services.table_secrets import Show, add_secrets
+from origin.server.tables.table_changes import TableChange, UnchangeableError, with_table
 from packager.data_lock import DataInUseError
 from packager.threads import SHARED_THREADS
 
@@ -23,7 +23,7 @@ class RadioChanges:
     """The stations of one server, as tables that come and go; see `ChangingTables`.
 
     A station of which more than titles, passwords and the number of listeners changes begins anew: its
-    listeners and its source client come again. What it has stored stays on disk, also when its table goes.
+    listeners and its source client come again. Stored media stay on disk, also when its table goes.
 
     Args:
         show: shows a password that was made to who has started the server.

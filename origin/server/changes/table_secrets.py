@@ -10,7 +10,7 @@ import msgspec
 from origin.config.kept_secrets import MadeSecret, with_secrets
 from origin.config.options import Config, ServerOptions
 from origin.server.services.services import Services
-from origin.server.services.table_changes import Table
+from origin.server.tables.table_changes import Table
 from packager.threads import SHARED_THREADS
 
 Show = Callable[[MadeSecret], None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import structlog
 
 from origin.config.options import AnswerRelayOptions
+from origin.server.changes.table_secrets import Show, add_secrets
 from origin.server.services.services import Services
-from origin.server.services.table_changes import TableChange, UnchangeableError, with_table
-from origin.server.services.table_secrets import Show, add_secrets
+from origin.server.tables.table_changes import TableChange, UnchangeableError, with_table
 
 log = structlog.get_logger()
 

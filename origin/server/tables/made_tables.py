@@ -15,8 +15,8 @@ from origin.config.kept_secrets import SECRET_BYTES
 from origin.config.load import check_together, validate
 from origin.config.options import Config, ConfigError
 from origin.config.section import HIDDEN, secrecy
-from origin.server.services.config_reload import ConfigReload
-from origin.server.services.table_changes import SECTIONS, Table, UnchangeableError, tables_of
+from origin.server.tables.config_reload import ConfigReload
+from origin.server.tables.table_changes import SECTIONS, Table, UnchangeableError, tables_of
 from packager.record_book import RecordBook
 from packager.sources.published_source import PUBLISH
 from packager.threads import SHARED_THREADS
@@ -247,7 +247,7 @@ class TablesAtTakeover:
         self._closed = asyncio.Event()
 
     async def run(self) -> None:
-        """Read them, which is begun when this server has the folder."""
+        """Read and apply the tables, as soon as this server has the data folder."""
         async with self._reload.turn:
             await self._tables.restore()
             await self._reload.apply(await SHARED_THREADS.run(self._tables.added_to, self._reload.file))

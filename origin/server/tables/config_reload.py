@@ -18,7 +18,7 @@ import structlog
 from origin.config import logging_setup
 from origin.config.options import Config, ConfigError, has_signed, redactor_of
 from origin.config.section import Options
-from origin.server.services.table_changes import (
+from origin.server.tables.table_changes import (
     ChangingTables,
     Table,
     TableChange,
@@ -196,7 +196,7 @@ class ConfigReload:
                 log.warning("a table can't change now", table=f"{section} {name!r}", reason=str(error))
                 continue
             except OSError as error:
-                # What was there before has gone.
+                # The former channel or station has ended all the same.
                 log.error("a table can't be used", table=f"{section} {name!r}", reason=str(error))
                 after = None
             in_effect.pop(name, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import structlog
 
 from origin.config.options import LiveOptions
+from origin.server.changes.table_secrets import Show, add_secrets
 from origin.server.services.services import Services
-from origin.server.services.table_changes import TableChange, UnchangeableError, with_table
-from origin.server.services.table_secrets import Show, add_secrets
+from origin.server.tables.table_changes import TableChange, UnchangeableError, with_table
 from packager.data_lock import DataInUseError
 from packager.process.ffmpeg_discovery import Tools
 from packager.threads import SHARED_THREADS
@@ -24,7 +24,7 @@ class LiveChanges:
     """The live channels of one server, as tables that come and go; see `ChangingTables`.
 
     A channel of which more than keys and access changes begins anew: its viewers wait for its next run, and
-    its publishers come again. What it has stored stays on disk, also when its table goes.
+    its publishers come again. Stored media stay on disk, also when its table goes.
 
     Args:
         show: shows a key that was made to who has started the server.

@@ -1,0 +1,1 @@
+"""Channels, stations and relays that come, change and go with their tables while the server runs."""
