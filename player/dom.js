@@ -10,6 +10,9 @@ const MOST_PAGES = 10;
 
 export const byId = (id) => document.getElementById(id);
 
+/** Returns the seconds of a time as addresses have it: seconds, MM:SS or HH:MM:SS. */
+export const secondsOf = (text) => text.split(":").reduce((sum, part) => sum * 60 + Number(part), 0) || 0;
+
 /** Makes an element. Children are nodes or strings; strings become text, never markup. */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);

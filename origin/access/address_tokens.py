@@ -15,7 +15,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from origin.http.path_prefixes import TOKEN_PREFIX
 
@@ -222,7 +222,7 @@ class SignedAddress(NamedTuple):
     Attributes:
         address: path, percent-encoded, and query.
         expires: seconds since the epoch.
-        page: address of the page that shows what is there.
+        page: address of the page that shows what is there; of a file that no page shows, that of the file.
     """
 
     address: str
@@ -274,29 +274,32 @@ def sign_address(
         prefix, expires, name, allows_clips=allows_clips, may_publish=may_publish, client=client
     )
     base = f"{TOKEN_PREFIX}{token}"
-    return SignedAddress(
-        f"{base}{quote(path)}{mark}{query}", token, expires, f"{base}/{_view(path, prefix, query)}"
-    )
+    signed = f"{base}{quote(path)}{mark}{query}"
+    view = _view(path, prefix, query)
+    return SignedAddress(signed, token, expires, signed if view is None else f"{base}/{view}")
 
 
-def _view(path: str, prefix: str, query: str) -> str:
-    """Return the fragment of the page's address that shows what is at a path; empty for other paths.
+def _view(path: str, prefix: str, query: str) -> str | None:
+    """Return the fragment of the page's address that shows what is at a path; None for a file of a channel.
 
     Args:
         prefix: the path beneath which everything is signed.
     """
     area, _, rest = prefix[1:].partition("/")
+    wanted = dict(parse_qsl(query))
+    start, end = wanted.get("start", ""), wanted.get("end", "")
     if area in ("live", "radio", "events"):
         # Behind the name of a channel or a station are its recordings, and moments of its past.
         name, _, recording = rest.partition("/recordings/")
-        wanted = dict(parse_qsl(query))
-        start, end = wanted.get("start", ""), wanted.get("end", "")
+        if area != "events" and "/" in f"{name}{recording}":
+            return None
         moment = f"clip:{start}/{end}" if end else f"from:{start}" if start else ""
         programme = f"programme:{wanted['programme']}" if "programme" in wanted else ""
         return "#" + "/".join(quote(one) for one in (area, name, recording or programme or moment) if one)
     # The view of a folder ends with a slash.
     slash = "/" if rest and path.endswith("/") else ""
-    return f"#library/{quote(rest)}{slash}" if area in ("media", "vod") else ""
+    clip = urlencode([(name, text) for name, text in (("t", start), ("end", end)) if text], safe=":")
+    return f"#library/{quote(rest)}{slash}{clip and '?'}{clip}" if area in ("media", "vod") else ""
 
 
 def has_clip(query: str) -> bool:

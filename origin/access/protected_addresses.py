@@ -268,6 +268,12 @@ class TokenGuard:
         signed_paths = self.protected.signed_paths(path)
         return not signed_paths or (token is not None and self._admits(token, signed_paths))
 
+    def may_clip(self, token: Token | None, path: str) -> bool:
+        """Return whether the holder of a token may fetch parts of an address, as `may_fetch`."""
+        if not self.protected.signed_paths(path):
+            return True
+        return token is not None and token.allows_clips and self.may_fetch(token, path)
+
     def session(self, grant: Grant, client: str, agent: str) -> ViewerSession | str | None:
         """Return the session of a request, or the reason why there is none; None where it isn't counted.
 

@@ -27,7 +27,7 @@ from origin.access.request_tokens import (
     cookie_token,
     unaddressed_token,
 )
-from origin.access.token_keys import TokenKeys
+from origin.access.token_keys import EXPIRED, TokenKeys
 from origin.access.viewer_sessions import ViewerSession
 from origin.answers.heads import private_fields
 from origin.http.path_prefixes import ADMIN, TOKEN_PREFIX, split_token
@@ -47,13 +47,16 @@ def token_of(scope: MutableMapping[str, Any], keys: TokenKeys) -> Token | None:
 
 
 def refusal_of(scope: MutableMapping[str, Any], guard: TokenGuard, path: str) -> str:
-    """Return why a request may not fetch an address with its token; empty where it may.
+    """Return why a request with its token isn't shown what an address has; empty where it is.
 
     Args:
         path: decoded, without token and query.
     """
     grant = guard.decide(_text_of(scope), path, client=client_of(scope))
-    return "" if grant is None else grant.refusal
+    if grant is None:
+        return ""
+    # Media are answered for a while longer, which the grant allows.
+    return grant.refusal or (EXPIRED.line if time.time() >= grant.expires else "")
 
 
 async def has_token(scope: Scope, keys: TokenKeys) -> bool:

@@ -57,6 +57,10 @@ class VisibleItems:
         """
         return self.guard is None or self.is_admin or self.guard.may_fetch(self.token, path)
 
+    def may_clip(self, path: str) -> bool:
+        """Return whether the request may fetch parts of an address: clips, programmes and other times."""
+        return self.guard is None or self.is_admin or self.guard.may_clip(self.token, path)
+
     def based(self, value: Any) -> Any:
         """Return a JSON value whose addresses have the request's token where they need it."""
         return based(value, self.base, self._needs_token)

@@ -152,16 +152,22 @@ def _written(
 ) -> bytes:
     """Describe programmes for scripts and the page; of hundreds that takes a while."""
     now_ms = int(time.time() * 1000)
-    described = [describe(one, channel, now_ms, recorded.get(one.id)) for one in programmes]
+    may_play = visible.may_clip(f"/live/{channel}")
+    described = [
+        describe(one, channel, now_ms, recorded.get(one.id), may_play=may_play) for one in programmes
+    ]
     return msgspec.json.encode(visible.based(described))
 
 
-def describe(programme: Programme, channel: str, now_ms: int, recording: str | None) -> dict[str, object]:
+def describe(
+    programme: Programme, channel: str, now_ms: int, recording: str | None, *, may_play: bool
+) -> dict[str, object]:
     """Describe a programme.
 
     Args:
         now_ms: milliseconds since the epoch.
         recording: the ID of its recording; None without one.
+        may_play: whether the client may fetch programmes, and gets their addresses.
     """
     has_begun, is_over = programme.start_ms <= now_ms, programme.end_ms <= now_ms
     base, query = f"/live/{quote(channel)}", f"?programme={quote(programme.id)}"
@@ -174,8 +180,8 @@ def describe(programme: Programme, channel: str, now_ms: int, recording: str | N
         "description": programme.description,
         "categories": programme.categories,
         "state": "past" if is_over else "running" if has_begun else "coming",
-        "hls": f"{base}/master.m3u8{query}" if has_begun else None,
-        "dash": f"{base}/manifest.mpd{query}" if is_over else None,
-        "mp4": f"{base}/clip.mp4{query}" if is_over else None,
+        "hls": f"{base}/master.m3u8{query}" if has_begun and may_play else None,
+        "dash": f"{base}/manifest.mpd{query}" if is_over and may_play else None,
+        "mp4": f"{base}/clip.mp4{query}" if is_over and may_play else None,
         "recording": recording,
     }

@@ -568,8 +568,10 @@ def _announce(services: Services, address: str, ready: _PreparedServer, start: _
     if bound.quic:
         click.echo(f"HTTP/3 is at UDP port {bound.quic[0].getsockname()[1]}")
     _announce_to_others(services.config.server.host, encrypted or address)
+    # A request whose body comes at once, as curl sends it, doesn't follow a redirect.
+    used = encrypted if services.config.tls.redirect else address
     for secret in ready.new_secrets:
-        click.echo(_describe_secret(secret, address))
+        click.echo(_describe_secret(secret, used))
     host = address.removeprefix("http://").rpartition(":")[0]
     if services.config.grpc.port:
         click.echo(f"gRPC is at {host}:{services.config.grpc.port}")

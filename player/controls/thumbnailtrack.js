@@ -1,5 +1,7 @@
 // Where small pictures are: of a film, whose WebVTT names places in larger pictures (sprites), and of a channel's past.
 
+import { secondsOf } from "../dom.js";
+
 const CUE = /([\d:.]+) --> ([\d:.]+)\n(\S+)#xywh=(\d+),(\d+),(\d+),(\d+)/g;
 
 const MOST_ATTEMPTS = 5;
@@ -40,7 +42,7 @@ export async function fetchThumbnails(address, signal = undefined) {
   if (!answer || answer.status === 503) return null;
   const text = answer.ok ? await answer.text().catch(() => "") : "";
   return [...text.matchAll(CUE)].map(([, , end, sprite, ...place]) => ({
-    end: end.split(":").reduce((sum, part) => sum * 60 + Number(part), 0),
+    end: secondsOf(end),
     sprite: new URL(sprite, new URL(address, location.href)).href,
     place: place.map(Number),
   }));

@@ -5,7 +5,7 @@ import { codecNames, isSmooth, judge, tracksOf } from "../engines/capabilities.j
 import { ContinueWatching } from "./continuewatching.js";
 import { NextItem } from "../controls/nextitem.js";
 import { joinPlayback } from "../controls/mediasession.js";
-import { byId, bytes, clock, count, el, encodePath, getList, getPage, hasLists, hides, isOwner, itemAddress, say, sayEmpty } from "../dom.js";
+import { byId, bytes, clock, count, el, encodePath, getList, getPage, hasLists, hides, isOwner, itemAddress, say, sayEmpty, secondsOf } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { tried } from "../engines/pcmtrial.js";
 import { keep, recall } from "../storage.js";
@@ -199,7 +199,7 @@ export class LibraryView {
     const same = source?.key === item.path;
     const left = same || options.has("t") ? 0 : this.#watching.positionOf(item.path);
     this.#watching.follow(item);
-    const number = (name, otherwise) => (options.has(name) ? Number(options.get(name)) || 0 : otherwise);
+    const number = (name, otherwise) => (options.has(name) ? secondsOf(options.get(name)) : otherwise);
     this.stage.present({
       title: titleOf(item),
       facts: describe(item),
@@ -225,6 +225,7 @@ export class LibraryView {
         followed: true,
         // An engine that has no picture yet stands at 0.
         start: same ? video.currentTime || source.start : number("t", left),
+        end: number("end", 0),
         buffer: number("buffer", 0),
         level: number("level", -1),
       },

@@ -1,6 +1,6 @@
 // The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
-import { byId, count, el, encodePath, isAdministrator, isOwner, marker, presented, say, sayEmpty, syncRows } from "../dom.js";
+import { byId, count, el, encodePath, isAdministrator, isOwner, marker, presented, say, sayEmpty, secondsOf, syncRows } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { EventControls } from "./eventcontrols.js";
 import { OF_CHANNEL, OF_RECORDING, Past, spanIn } from "./past.js";
@@ -201,7 +201,7 @@ export class LiveView {
     const mode = Object.hasOwn(addresses, wanted) ? wanted : Object.keys(addresses)[0];
     const { playback } = this.stage;
     const isSame = playback.source?.key === key;
-    const number = (name) => Number(options.get(name)) || 0;
+    const number = (name) => secondsOf(options.get(name) ?? "");
     const end = number("end");
     if (isSame && playback.source.mode === mode && playback.source.end === end) return;
     const isLive = key === item.name;

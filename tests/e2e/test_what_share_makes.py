@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import Browser
 
@@ -104,6 +105,25 @@ async def test_what_share_makes_plays_on_the_page_and_in_vlc(
     assert viewer.troubles == []
     await viewer.page.context.close()
     await asyncio.to_thread(check_in_vlc, media)
+
+
+async def test_the_page_of_a_signed_clip_begins_and_pauses_where_the_clip_does(
+    browser: Browser, server: ServerProcess
+) -> None:
+    wanted = {"path": "/vod/private/film.mp4/master.m3u8?start=2&end=0:04", "for": "1h"}
+    headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    answer = httpx.post(f"{server.url}/api/sign", json=wanted, headers=headers, timeout=CLIENT_SECONDS)
+    viewer = await open_tab(browser, server.url, viewport=SMALL)
+    await viewer.page.goto(answer.json()["page"])
+    await viewer.playing()
+    await viewer.until("headwater.video.paused && headwater.video.currentTime >= 4")
+    # The clip lasts 2 s of the film's 8.
+    ranges = "[...Array(headwater.video.played.length).keys()]"
+    length = "headwater.video.played.end(one) - headwater.video.played.start(one)"
+    assert await viewer.value(f"{ranges}.reduce((sum, one) => sum + {length}, 0) < 3")
+    assert await viewer.value("headwater.video.currentTime < 5")
+    assert viewer.troubles == []
+    await viewer.page.context.close()
 
 
 async def test_a_token_that_has_expired_is_told_as_that_on_the_page_and_in_a_frame(

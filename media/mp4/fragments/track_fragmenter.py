@@ -18,6 +18,9 @@ LONGEST_REORDERING = 10
 FARTHEST_BACK = Fraction(1, 2)
 """Seconds by which a track's times may lag behind its frames; more is another stream."""
 
+LATEST_SOUND = Fraction(1, 8)
+"""Seconds by which sound may come late: viewers don't mind 185 ms (ITU-R BT.1359-1 §3)."""
+
 LONGEST_STEP = (1 << 32) - 1
 """Most ticks from one sample to the next: a sample's duration has 32 bits (ISO/IEC 14496-12 §8.8.8)."""
 
@@ -34,6 +37,7 @@ class FragmentTrack:
         self.init = init
         self.timescale = timescale
         self._farthest_back = round(FARTHEST_BACK * timescale)
+        self._latest_sound = round(LATEST_SOUND * timescale)
         self._longest_reordering = LONGEST_REORDERING * timescale
         self._count = 0
         # Decode time of the newest sample, duration of an audio frame, and that of the picture before.
@@ -69,7 +73,7 @@ class FragmentTrack:
         self._waiting.append((decoded, offset, is_sync, data))
 
     def add_sound(self, time: int, lasts: int, data: bytes) -> None:
-        """Add the next audio frame.
+        """Add the next audio frame; drop it if the frames before it last much longer than their times say.
 
         Args:
             time: start in ticks, as exact as the stream has it.
@@ -84,6 +88,9 @@ class FragmentTrack:
             following = newest + self._lasts
             if following - time > self._farthest_back:
                 raise MalformedError("audio times go back")
+            # A file in a loop whose sound is longer than its picture adds up to any delay otherwise.
+            if following - time >= max(lasts, self._latest_sound):
+                return
             time = following if time - following <= lasts else time
             if time - newest > LONGEST_STEP:
                 raise MalformedError("audio times jump")

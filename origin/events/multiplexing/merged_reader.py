@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -33,8 +33,21 @@ EVENTS_IN_TURN = 8
 MOST_CANDIDATES = 256
 """Most channels that the patterns of a request stand for, of which the client may perhaps read some."""
 
-Access = Callable[[Collection[str], str], Awaitable[Mapping[str, float]]]
-"""Returns which of some channels may be read, and until when; the second argument is a further key."""
+
+class Readable(NamedTuple):
+    """The channels that a client may read.
+
+    Attributes:
+        ends: until when, in seconds since the epoch, by name.
+        refusals: why it may not fetch the addresses of others, by name.
+    """
+
+    ends: Mapping[str, float]
+    refusals: Mapping[str, str]
+
+
+Access = Callable[[Collection[str], str], Awaitable[Readable]]
+"""Returns which of some channels may be read; the second argument is a further key or token."""
 
 Writer = Callable[[str, str, str, str], bytes]
 """Writes an event from its channel, its type, its text and its id."""
@@ -184,9 +197,11 @@ class MergedReader:
                 # Of more than these nobody knows which the client may read.
                 if max(len(found), len(self._patterns)) > self._most or len(names) > MOST_CANDIDATES:
                     raise self._too_many()
-            allowed = await self._access(names, key)
-            if refused := [one for one in patterns if one in names and one not in allowed]:
-                raise UnauthorizedError(f"{refused[0]}: {NEEDS[Action.READ, ResourceKind.EVENTS].line}")
+            allowed, refusals = await self._access(names, key)
+            for name in (one for one in patterns if one in names and one not in allowed):
+                if name in refusals:
+                    raise RefusalError(403, f"{name}: {refusals[name]}")
+                raise UnauthorizedError(f"{name}: {NEEDS[Action.READ, ResourceKind.EVENTS].line}")
             wanted = [name for name in names if name in allowed]
             if len(self._channels) + len(wanted) > self._most:
                 raise self._too_many()
@@ -254,7 +269,7 @@ class MergedReader:
             keys = {key for pattern, key in self._patterns.items() if matches(pattern, name)}
             for key in keys:
                 try:
-                    allowed = await self._access([name], key)
+                    allowed = (await self._access([name], key)).ends
                 except RefusalError:
                     continue  # the client's keys are for other channels
                 if name not in allowed or name in self._channels:

@@ -15,14 +15,20 @@ from starlette.types import Send
 from origin.access.authentication import UnauthorizedError, begin_check, presents_key
 from origin.access.authorization import NEEDS, Action, Authorization, NamedResource, ResourceKind
 from origin.access.protected_addresses import TokenGuard
-from origin.access.request_tokens import addressed_token, client_of, unaddressed_token
+from origin.access.request_tokens import LEAST_DOTS, addressed_token, client_of, unaddressed_token
 from origin.events import sse_writer
 from origin.events.admission import Admission
 from origin.events.channel_keys import is_foreign
 from origin.events.delivery import RETRY_MILLISECONDS
 from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.limits import ChannelLimits
-from origin.events.multiplexing.merged_reader import ChannelDirectory, MergedReader, Writer, json_event
+from origin.events.multiplexing.merged_reader import (
+    ChannelDirectory,
+    MergedReader,
+    Readable,
+    Writer,
+    json_event,
+)
 from origin.events.multiplexing.positions import read_positions
 from origin.events.reading import (
     SEND_BUFFER_BYTES,
@@ -38,6 +44,8 @@ from origin.responses.refusal import RefusalError
 
 STALLED_SECONDS = 60.0
 """Seconds for which a client may take nothing of the events that wait for it."""
+
+COUNTED = "the viewers of a name are counted: this channel is read at its own address"
 
 
 class MultiplexingLimits(NamedTuple):
@@ -91,12 +99,12 @@ class MultiplexedReading:
     def merged(self, request: Request, write: Writer) -> MergedReader:
         """Make what reads the channels of a request, with the keys that it presents."""
 
-        async def access(names: Collection[str], key: str) -> Mapping[str, float]:
+        async def access(names: Collection[str], key: str) -> Readable:
             # A command of a WebSocket, and a channel that was made later, is checked as a request by itself.
             begin_check(request)
-            ends = await self._signed_until(request, names)
+            ends, refusals = await self._addressed(request, names, key)
             found = await self._readable_until(request, ends, [key] if key else [])
-            return {name: min(until, ends[name]) for name, until in found.items()}
+            return Readable({name: min(until, ends[name]) for name, until in found.items()}, refusals)
 
         turns = AnswerTurns.of(request.scope)
         return MergedReader(self.directory, access, write, self.limits.channels, turns)
@@ -125,23 +133,31 @@ class MultiplexedReading:
             raise UnauthorizedError(NEEDS[Action.READ, ResourceKind.EVENTS].line)
         return {one.name: permission.until for one, permission in found.items()}
 
-    async def _signed_until(self, request: Request, names: Collection[str]) -> dict[str, float]:
-        """Return the channels whose addresses a request may fetch, and until when its token lets it.
+    async def _addressed(self, request: Request, names: Collection[str], key: str) -> Readable:
+        """Return the channels whose addresses a request may fetch, by its token or by a further one.
 
         Where the viewers of a name are counted, they read such channels one by one.
         """
         if self._guard is None:
-            return dict.fromkeys(names, math.inf)
-        scope, found = request.scope, dict[str, float]()
-        token = unaddressed_token(scope["headers"], addressed_token(scope))
-        await self._guard.keys.fetch_missing(token)
+            return Readable(dict.fromkeys(names, math.inf), {})
+        scope, ends, refusals = request.scope, dict[str, float](), dict[str, str]()
+        tokens = [unaddressed_token(scope["headers"], addressed_token(scope))]
+        if key.count(".") >= LEAST_DOTS:
+            tokens.append(key)
+        for token in tokens:
+            await self._guard.keys.fetch_missing(token)
         for name in names:
-            grant = self._guard.decide(token, f"/events/{name}", "", client_of(scope))
+            grants = [self._guard.decide(token, f"/events/{name}", "", client_of(scope)) for token in tokens]
+            grant = next((one for one in grants if one is None or not one.refusal), grants[-1])
             if grant is None:
-                found[name] = math.inf
-            elif not grant.refusal and not (grant.name and self._guard.sessions is not None):
-                found[name] = grant.ends
-        return found
+                ends[name] = math.inf
+            elif grant.refusal:
+                refusals[name] = grant.refusal
+            elif grant.name and self._guard.sessions is not None:
+                refusals[name] = COUNTED
+            else:
+                ends[name] = grant.ends
+        return Readable(ends, refusals)
 
     def wanted(self, request: Request, *, needs: bool = True) -> list[str]:
         """Return the channels and patterns that a request names.

@@ -215,7 +215,7 @@ class Api:
         server, live = self._services_of.config.server, self._services_of.live
         # The nodes of a cluster serve one log, which may have more than this node's own.
         served = live.served_stream(channel)
-        oldest = await self._oldest_dates.of(served)
+        oldest = await self._oldest(request, "live", served)
         return {
             **describe_stream(channel.stream, channel.state, served.viewers, oldest),
             "window_hours": self._services_of.config.limits.window_hours,
@@ -229,7 +229,7 @@ class Api:
     async def _describe_stream(
         self, request: Request, stream: LiveStream, recording: str | None = None
     ) -> dict[str, Any]:
-        oldest = await self._oldest_dates.of(stream)
+        oldest = await self._oldest(request, "live", stream)
         return {
             **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
             "window_hours": self._services_of.config.limits.window_hours,
@@ -238,6 +238,11 @@ class Api:
             "publisher": None,
             **await self._recordings(request, stream.name, recording),
         }
+
+    async def _oldest(self, request: Request, area: str, stream: LiveStream) -> float | None:
+        """Return from which date on the request may play a channel; None if its token allows no clips."""
+        visible = await self._visible(request, area)
+        return await self._oldest_dates.of(stream) if visible.may_clip(f"/live/{stream.name}") else None
 
     async def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
         """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token."""
@@ -405,7 +410,7 @@ class Api:
         self, request: Request, mount: Mount, recording: str | None
     ) -> dict[str, object]:
         stream = self._services_of.live.simulcast_stream(mount.name)
-        oldest = None if stream is None else await self._oldest_dates.of(stream)
+        oldest = None if stream is None else await self._oldest(request, "radio", stream)
         window_hours = self._services_of.config.limits.window_hours
         recordings = await self._recordings(request, mount.name, recording)
         return describe_station(mount, stream, recordings, oldest, window_hours=window_hours)

@@ -138,16 +138,18 @@ class Television:
         found, turns = list[ServedChannel](), AnswerTurns.of(request.scope)
         if wanted != "radio" and group in ("", LIVE):
             found += await turns.spread(
-                one for one in self._live(base) if visible.shows(f"/live/{one.listed.id}")
+                one for one in self._live(base, visible) if visible.shows(f"/live/{one.listed.id}")
             )
         if wanted != "live" and group in ("", RADIO):
             mounts = [one for one in self._services.mounts.values() if not one.options.is_hidden]
             heard = await self._station_access.accessible(request, mounts)
             key = request.query_params.get("key", "")
-            found += await turns.spread(self._station(one, base, key) for one in mounts if one.name in heard)
+            found += await turns.spread(
+                self._station(one, base, key, visible) for one in mounts if one.name in heard
+            )
         return base, found
 
-    def _live(self, base: str) -> Iterator[ServedChannel]:
+    def _live(self, base: str, visible: VisibleItems) -> Iterator[ServedChannel]:
         """Yield all live channels, those of other nodes of a cluster after the server's own."""
         services, options = self._services, self._services.live.options
         own = [one.stream for one in services.live.channels.values()]
@@ -164,12 +166,12 @@ class Television:
                 group=LIVE,
                 logo=f"{address}/snapshot.jpg" if has_picture else "",
                 number=number,
-                **_catchup(address, kept),
+                **_catchup(address, kept if visible.may_clip(f"/live/{stream.name}") else 0.0),
             )
             store = services.programmes.store(stream.name)
             yield ServedChannel(listed, kept, None if store is None else store.schedule)
 
-    def _station(self, mount: Mount, base: str, key: str) -> ServedChannel:
+    def _station(self, mount: Mount, base: str, key: str, visible: VisibleItems) -> ServedChannel:
         """Return a station.
 
         Args:
@@ -184,7 +186,9 @@ class Television:
             url=f"{base}/radio/{quote(mount.name)}{query}",
             group=RADIO,
             is_radio=True,
-            **_catchup(f"{base}/live/{quote(mount.name)}", kept),
+            **_catchup(
+                f"{base}/live/{quote(mount.name)}", kept if visible.may_clip(f"/live/{mount.name}") else 0.0
+            ),
         )
         store = self._services.programmes.store(mount.name)
         return ServedChannel(listed, kept, None if store is None else store.schedule)

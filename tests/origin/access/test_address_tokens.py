@@ -163,6 +163,28 @@ def test_what_could_be_misread_is_not_signed(address: str, name: str) -> None:
         sign_address(KEYS, address, EXPIRES, name)
 
 
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("/live/demo/master.m3u8", "#live/demo"),
+        ("/live/demo/master.m3u8?start=now-2m&end=now-1m", "#live/demo/clip%3Anow-2m/now-1m"),
+        ("/live/demo/recordings/20261130T215601Z/manifest.mpd", "#live/demo/20261130T215601Z"),
+        ("/live/demo/recordings/1/event.mp4", "live/demo/recordings/1/event.mp4"),
+        ("/live/demo/clip.mp4?start=1&end=2", "live/demo/clip.mp4?start=1&end=2"),
+        ("/live/demo/source/media.m3u8", "live/demo/source/media.m3u8"),
+        ("/radio/fm.mp3", "#radio/fm.mp3"),
+        ("/events/room/1", "#events/room/1"),
+        ("/vod/a%20film.mp4/master.m3u8?start=90.5&end=1:02:03", "#library/a%20film.mp4?t=90.5&end=1:02:03"),
+        ("/vod/film/master.m3u8?start=3", "#library/film?t=3"),
+        ("/vod/films/", "#library/films/"),
+        ("/media/film.mp4", "#library/film.mp4"),
+    ],
+)
+def test_the_page_of_an_address_shows_what_its_token_is_valid_for(address: str, page: str) -> None:
+    signed = sign_address(KEYS, address, EXPIRES)
+    assert signed.page == f"/t/{signed.token}/{page}"
+
+
 @pytest.mark.parametrize("name", ["anna@example.org", "anna.b+tv@example.org", "." * 64, "--anna"])
 def test_a_viewers_name_may_be_that_of_a_mailbox(name: str) -> None:
     token = KEYS.sign("/live/demo", EXPIRES, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ import httpx
 import jwt
 import pytest
 from starlette.requests import Request
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from origin.access.authentication import Authenticator, Secret
+from origin.access.protected_addresses import MISSING
 from origin.access.token_keys import TokenKeys
 from origin.access.web_tokens import key_of_secret
 from origin.grpc.messages import PublishReply, PublishRequest
@@ -59,6 +61,11 @@ source_password = "a-source-password"
 [[events]]
 name = "chat"
 publish_token = "a-publish-token-of-tests"
+
+[[events]]
+name = "closed"
+publish_token = "a-publish-token-of-tests"
+access = "signed"
 
 [[relay]]
 name = "answers"
@@ -195,6 +202,47 @@ def test_a_viewer_is_told_what_is_wrong_with_its_token(ports: Ports, fault: str)
     address = f"{ports.server.url}/t/{FAULTS[fault]}/live/studio/master.m3u8"
     answer = httpx.get(address, timeout=CLIENT_SECONDS)
     assert (answer.status_code, answer.text) == (403, f"{fault}\n")
+
+
+@pytest.mark.parametrize("fault", [one for one in FAULTS if "publishing" not in one])
+def test_a_reader_of_several_channels_is_told_what_is_wrong_with_its_token(ports: Ports, fault: str) -> None:
+    address, key = f"{ports.server.url}/events", FAULTS[fault]
+    query = {"channel": ["chat", "closed"]}
+    for fields, further in (
+        ({"authorization": f"Bearer {key}"}, {}),
+        ({}, {"token": key}),
+        ({"accept": "application/x-ndjson"}, {"token": key}),
+        ({}, {"token": key, "since": ""}),
+    ):
+        answer = httpx.get(address, params={**query, **further}, headers=fields, timeout=CLIENT_SECONDS)
+        assert (answer.status_code, answer.text) == (403, f"closed: {fault}\n")
+    socket_address = address.replace("http", "ws")
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"{socket_address}?channel=closed&token={key}")
+    assert refused.value.response.status_code == 403
+    assert refused.value.response.body == f"closed: {fault}\n".encode()
+    assert subscribed(socket_address, key) == {
+        "subscribe": "closed",
+        "error": f"closed: {fault}",
+        "status": 403,
+    }
+
+
+def test_a_reader_of_several_channels_without_a_token_is_told_that_one_is_needed(ports: Ports) -> None:
+    answer = httpx.get(f"{ports.server.url}/events?channel=closed", timeout=CLIENT_SECONDS)
+    assert (answer.status_code, answer.text.partition(": ")[0]) == (403, "closed")
+    assert answer.text == f"closed: {MISSING}\n"
+
+
+def test_a_token_opens_a_channel_to_which_a_socket_subscribes_later(ports: Ports) -> None:
+    answer = subscribed(f"{ports.server.url.replace('http', 'ws')}/events", token(publish=False))
+    assert answer == {"subscribed": "closed", "channels": ["closed"]}
+
+
+def subscribed(address: str, key: str) -> Any:
+    with connect(address) as client:
+        client.send(json.dumps({"subscribe": "closed", "key": key}))
+        return json.loads(client.recv(CLIENT_SECONDS))
 
 
 def test_a_token_whose_signature_is_right_is_no_guess(ports: Ports) -> None:

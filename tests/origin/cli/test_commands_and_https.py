@@ -52,6 +52,14 @@ source_webhook = "http://localhost:{port}/api/reload?key={admin}"
 jwt_keys = ["http://localhost:{port}/media/keys.json"]
 
 [[live]]
+name = "fresh"
+source = "publish"
+ladder = ["source"]
+
+[[events]]
+name = "news"
+
+[[live]]
 name = "pulled"
 source = "http://localhost:{port}/media/film.mp4"
 ladder = ["source"]
@@ -102,6 +110,24 @@ def run(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[st
         timeout=CLIENT_SECONDS,
         check=False,
     )
+
+
+def test_the_addresses_that_the_start_shows_are_those_that_take_what_is_published(
+    folder: Path, server: ServerProcess
+) -> None:
+    assert re.search(r"Publish to https://\S+/live/fresh/ingest\?key=\S+", server.text())
+    shown = re.search(r"Publish to (\S+/events/news) with the token (\S+)", server.text())
+    assert shown is not None, server.text()
+    address, token = shown.groups()
+    fields = ("-H", f"Authorization: Bearer {token}", "-H", "Content-Type: text/plain")
+    done = subprocess.run(
+        ["curl", "-sS", "--cacert", certificate(folder), *fields, "-d", "hello", address],
+        capture_output=True,
+        text=True,
+        timeout=CLIENT_SECONDS,
+        check=True,
+    )
+    assert '"count":1' in done.stdout
 
 
 def certificate(folder: Path) -> str:

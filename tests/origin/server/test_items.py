@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -99,6 +100,9 @@ def test_a_signed_item_needs_its_token(client: httpx.Client, path: str, signed: 
     assert (wait_for(hls, "the film's inspection") or "").startswith(f"/t/{token}/")
     other = SigningKeys([KEY]).sign("/live/studio", FOREVER)
     assert client.get(f"/t/{other}/api/item/{path}").status_code == 401
+    # Segments would be answered with this token for some seconds more.
+    expired = client.get(f"/t/{SigningKeys([KEY]).sign(signed, int(time.time()) - 1)}/api/item/{path}")
+    assert (expired.status_code, expired.text) == (401, "the token has expired\n")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from origin.access.address_tokens import SigningKeys
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
+from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
@@ -122,3 +123,24 @@ def test_a_cache_that_asks_whether_an_address_may_be_answered_hears_the_same(cli
     for moment, status in ((first, 403), (listed(client)[-2], 204)):
         asked = f"{prefix(clips=False)}snapshot.jpg?at={quote(moment.isoformat())}"
         assert client.get("/api/signed", headers={"x-original-uri": asked}).status_code == status
+
+
+def test_a_viewer_without_clips_is_offered_nothing_of_the_past(client: httpx.Client) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    times = {"start": start.isoformat(), "end": (start + timedelta(hours=1)).isoformat()}
+    programme = {"id": "now", "title": "The match", **times}
+    wait_for(functools.partial(listed, client), "the playlist")
+    admin = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    assert client.put("/live/demo/programmes", json=[programme], headers=admin).is_success
+    for clips in (True, False):
+        base = prefix(clips=clips).removesuffix("/live/demo/")
+        for address in ("/api/live", "/api/item/live/demo"):
+            (channel,) = client.get(f"{base}{address}").json()
+            assert (channel["available_from"] is not None) is clips
+        (described,) = client.get(f"{base}/api/live/demo/programmes").json()
+        assert (described["hls"] is not None) is clips
+        assert ("catchup" in client.get(f"{base}/playlist.m3u").text) is clips
+    # What is offered is answered, and what isn't would be refused.
+    query = "master.m3u8?programme=now"
+    assert client.get(f"{prefix(clips=True)}{query}", follow_redirects=True).status_code == 200
+    assert client.get(f"{prefix(clips=False)}{query}").status_code == 403
