@@ -97,9 +97,15 @@ class ChannelRun:
             self._finish()
 
     def _finish(self) -> None:
-        """Publish the last frames of all renditions, in the segments that one of them has begun."""
-        last, now = self._aligned.last_number, Instant.now()
-        for feed in self.feeds:
+        """Publish the last frames of all renditions, up to the last segment that the source itself has begun.
+
+        What is made here, such as silence, goes on beyond that.
+        """
+        first = 0 if self._source.has_video else len(self.feeds) - 1
+        now = Instant.now()
+        for feed in [*self.feeds[first:], *self.feeds[:first]]:
+            # The newest segment of the first one may be in its first part, which nobody has yet.
+            last = self._aligned.last_number + (feed is self.feeds[first])
             try:
                 feed.finish(last, now)
             except (MediaError, CadenceError) as error:
