@@ -99,7 +99,7 @@ class ChannelRun:
     def _finish(self) -> None:
         """Publish the last frames of all renditions, up to the last segment that the source itself has begun.
 
-        What is made here, such as silence, goes on beyond that.
+        Silence, or a picture, that is made here goes on beyond that.
         """
         first = 0 if self._source.has_video else len(self.feeds) - 1
         now = Instant.now()
