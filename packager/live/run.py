@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import structlog
@@ -99,15 +100,17 @@ class ChannelRun:
     def _finish(self) -> None:
         """Publish the last frames of all renditions, up to the last segment that the source itself has begun.
 
-        Silence, or a picture, that is made here goes on beyond that.
+        Silence, or a picture, that is made here ends with the source's own.
         """
-        first = 0 if self._source.has_video else len(self.feeds) - 1
-        now = Instant.now()
+        source, now = self._source, Instant.now()
+        first = 0 if source.has_video else len(self.feeds) - 1
+        own = self.feeds[first].span if self.feeds and not (source.has_video and source.has_audio) else None
+        until = math.inf if own is None else own[1]
         for feed in [*self.feeds[first:], *self.feeds[:first]]:
             # The newest segment of the first one may be in its first part, which nobody has yet.
             last = self._aligned.last_number + (feed is self.feeds[first])
             try:
-                feed.finish(last, now)
+                feed.finish(last, now, until)
             except (MediaError, CadenceError) as error:
                 # These frames are lost with their run, not the channel.
                 log.warning("the last frames of a stream can't be cut", reason=str(error))

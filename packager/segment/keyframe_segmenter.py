@@ -458,8 +458,13 @@ class KeyframeSegmenter:
         return start + round((max(frames, 1) + 1) * self._usual)
 
     def finish(self) -> list[CutPart]:
-        """Return the samples that fill no part yet, at the end of the stream."""
+        """Return the samples that fill no part yet, at the end of the stream.
+
+        The leading rendition is finished first; no other one exceeds a segment's longest duration beside it.
+        """
         parts: list[CutPart] = []
+        if self._leads and self._cuts.last is not None and not self._cuts.broken:
+            self._cuts.end(self._cuts.last.start + self._cuts.longest)
         for run in self._held:
             while run.index < len(run.samples):
                 time, sample, data = run.take_first()

@@ -199,46 +199,6 @@ def test_sound_ends_with_a_picture_without_a_key_frame_that_is_shown_later_than_
     assert sum(Fraction(part.duration, 48000) for part in heard) <= longest + Fraction(960, 48000)
 
 
-def test_a_picture_that_is_shown_for_longer_than_a_part_is_a_part_by_itself() -> None:
-    cuts = Cuts(Fraction(2), Fraction(9, 2))
-    picture, other = (
-        KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=leads) for leads in (True, False)
-    )
-    shown: list[CutPart] = []
-    heard: list[CutPart] = []
-    for time, lasts, is_sync in ((0, 40, True), (40, 900, False), (940, 40, True), (980, 40, False)):
-        shown += picture.push(time, [Sample(lasts, 1, is_sync)], b"v")
-        heard += other.push(time, [Sample(lasts, 1, is_sync)], b"v")
-    for parts in (shown + picture.finish(), heard + other.finish()):
-        assert [(part.duration, part.ends_segment, part.resumes) for part in parts] == [
-            (40, False, False),
-            (900, False, False),
-            (80, True, False),
-        ]
-
-
-def test_a_picture_that_is_shown_for_longer_than_its_segment_may_last_ends_it_in_all_renditions() -> None:
-    """The next key frame, which may be the very next picture, resumes."""
-    cuts = Cuts(Fraction(2), Fraction(9, 2), on_late_key=lambda _: pytest.fail("there was a key frame"))
-    picture, other = (
-        KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=leads) for leads in (True, False)
-    )
-    shown: list[CutPart] = []
-    heard: list[CutPart] = []
-    pictures = ((0, 2000, True), (2000, 40, False), (2040, 2900, False), (4940, 40, True), (4980, 40, False))
-    cuts.is_still = True
-    for time, lasts, is_sync in pictures:
-        shown += picture.push(time, [Sample(lasts, 1, is_sync)], b"v")
-        heard += other.push(time, [Sample(lasts, 1, is_sync)], b"v")
-    for parts in (shown + picture.finish(), heard + other.finish()):
-        assert [(part.duration, part.ends_segment, part.resumes) for part in parts] == [
-            (2000, False, False),
-            (40, False, False),
-            (2460, True, False),
-            (80, True, True),
-        ]
-
-
 def test_sound_that_lacks_a_whole_segment_is_no_cadence() -> None:
     cuts = Cuts(Fraction(2), Fraction(3))
     picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
