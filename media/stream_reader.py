@@ -64,6 +64,7 @@ class StreamChunk(NamedTuple):
         changes: whether a decoder of earlier chunks can't continue with it.
         clock: the stream's own time in ticks, without wrapping; None if unknown.
         packet_bytes: the sum of the sizes of packets, or of the configurations that they announce.
+        replaces: whether a header stands for all earlier ones, with which a decoder could go on.
     """
 
     data: bytes = b""
@@ -73,6 +74,7 @@ class StreamChunk(NamedTuple):
     clock: int | None = None
     packets: Sequence[Packet] = ()
     packet_bytes: int = 0
+    replaces: bool = False
 
     @classmethod
     def of_packets(

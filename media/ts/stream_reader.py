@@ -358,7 +358,7 @@ class TransportReader:
             one.pid in self._come and one.kind in AWAITED_TYPES for one in listed
         ):
             self._left_out = missing
-            self._write_tables()
+            self._write_tables(replaces=bool(missing))
 
     def _is_repeated(self, pid: int, packet: bytes, payload: int, *, breaks: bool) -> bool:
         """Return whether a packet with a payload was sent twice; count those lost before it (§2.4.3.3)."""
@@ -432,11 +432,12 @@ class TransportReader:
         if self._searched > self._limits.table_bytes:
             raise MalformedError("a transport stream without the map of a program that is in it")
 
-    def _write_tables(self, *, changes: bool = False) -> None:
+    def _write_tables(self, *, changes: bool = False, replaces: bool = False) -> None:
         """Pass on the tables of the program, as those of a stream that has no other one.
 
         Args:
             changes: whether a decoder can't go on with the packets behind them.
+            replaces: whether they lack nothing but streams of which nothing has come.
         """
         if self._number is None:
             return
@@ -456,11 +457,11 @@ class TransportReader:
         self._settle()
         self._flush()
         streams = self._receive_pmt(program)
-        changes = changes or self._streams not in (None, streams)
+        changes = changes or (not replaces and self._streams not in (None, streams))
         if changes:
             self._parameters, self._clock = b"", None
         self._streams = streams
-        self._found.append(StreamChunk(written, header=True, changes=changes))
+        self._found.append(StreamChunk(written, header=True, changes=changes, replaces=replaces))
 
     def _hear(self, time: int) -> None:
         """Note the time of sound, which shows whether the clock goes on between references."""

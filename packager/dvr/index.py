@@ -58,6 +58,7 @@ DURATIONS_KEPT = 256
 """Cached segment durations; there are few different ones."""
 
 _LARGEST = 2**63 - 1
+_TICK = Fraction(1, 1_000_000)
 _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _Ratio = tuple[Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)], Annotated[int, Meta(ge=1, le=_LARGEST)]]
 _Size = Annotated[int, Meta(ge=1, le=MAX_SEGMENT_BYTES)]
@@ -117,12 +118,14 @@ def line_of(segment: LiveSegment, left: int, stored_by: int = 0) -> IndexLine:
         stored_by: the number of the process that stores it, where several may store; else 0.
     """
     first = first_sample(segment)
-    return replace(
-        archived_line_of(segment, left),
-        parts=_part_sizes(segment),
-        presentation_time=first.shown.as_integer_ratio(),
-        stored_by=stored_by,
-        key_frame_end=first.key_frame_end,
+    return _within_bounds(
+        replace(
+            archived_line_of(segment, left),
+            parts=_part_sizes(segment),
+            presentation_time=first.shown.as_integer_ratio(),
+            stored_by=stored_by,
+            key_frame_end=first.key_frame_end,
+        )
     )
 
 
@@ -133,17 +136,49 @@ def archived_line_of(segment: LiveSegment, left: int = 0) -> IndexLine:
         left: discontinuities before it.
     """
     stored = segment.stored
-    return IndexLine(
-        number=segment.number,
-        date=segment.date_ratio,
-        duration=segment.duration.as_integer_ratio(),
-        left=left,
-        init=None if segment.timeline is None else segment.timeline.number,
-        discontinuity=segment.discontinuity,
-        parts=() if stored is None else tuple(stored.part_sizes),
-        presentation_time=(0, 1) if stored is None else stored.shown_ratio,
-        key_frame_end=0 if stored is None else stored.key_frame_end,
+    return _within_bounds(
+        IndexLine(
+            number=segment.number,
+            date=segment.date_ratio,
+            duration=segment.duration.as_integer_ratio(),
+            left=left,
+            init=None if segment.timeline is None else segment.timeline.number,
+            discontinuity=segment.discontinuity,
+            parts=() if stored is None else tuple(stored.part_sizes),
+            presentation_time=(0, 1) if stored is None else stored.shown_ratio,
+            key_frame_end=0 if stored is None else stored.key_frame_end,
+        )
     )
+
+
+def _within_bounds(line: IndexLine) -> IndexLine:
+    """Return a line that a reader accepts, with the nearest times that it can have."""
+    ratios = line.date, line.duration, line.presentation_time
+    if (
+        len(line.parts) <= MAX_PARTS
+        and max(abs(term) for ratio in ratios for term in ratio) <= _LARGEST
+        and is_possible(line)
+    ):
+        return line
+    date, duration, shown = (Fraction(*one) for one in ratios)
+    return replace(
+        line,
+        date=_rounded(min(max(date, Fraction(0)), LATEST_DATE - _TICK)),
+        duration=_rounded(min(max(duration, _TICK), Fraction(LONGEST_SECONDS))),
+        presentation_time=_rounded(shown),
+        # Parts of a segment follow each other: the last ones count as one.
+        parts=line.parts
+        if len(line.parts) <= MAX_PARTS
+        else (*line.parts[: MAX_PARTS - 1], sum(line.parts[MAX_PARTS - 1 :])),
+    )
+
+
+def _rounded(seconds: Fraction) -> tuple[int, int]:
+    """Return a time whose terms a line can have, rounded only where they are too large."""
+    ratio = seconds.as_integer_ratio()
+    if max(map(abs, ratio)) <= _LARGEST:
+        return ratio
+    return max(min(round(seconds / _TICK), _LARGEST), -_LARGEST), _TICK.denominator
 
 
 def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:

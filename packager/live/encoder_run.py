@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from packager.live.run import ChannelRun, SourceEndedError
 from packager.process.ffmpeg_discovery import ToolsError
 from packager.process.process import Process, last_error
 from packager.segment.part_packer import CadenceError
+from packager.sources.published_source import PublishedSource
 from packager.sources.schemes import without_url_secrets
 from packager.window.program_date_time import Instant
 
 MADE_SECONDS = 0.5
-"""Seconds for which an ffmpeg that makes a missing picture or sound goes on behind its input's end."""
+"""Seconds without a picture after which an ffmpeg that makes the missing sound has shown all of its input."""
 
 
 class EncoderRun(ChannelRun):
@@ -86,10 +88,25 @@ class EncoderRun(ChannelRun):
             # Another publisher took over, or the encoder changed something, while this ffmpeg was started.
             process.close_stdin()
         self.supply_ended = self._source.pump is not None and process.input_ended
-        if self.supply_ended and not (self._source.has_video and self._source.has_audio):
-            # The picture or sound that ffmpeg makes for the missing one never ends.
-            await asyncio.sleep(MADE_SECONDS)
-            raise SourceEndedError("its stream ended")
+        if self.supply_ended and not (source.has_video and source.has_audio):
+            await self._rest()
+            process.end()
+
+    async def _rest(self) -> None:
+        """Wait for the last that ffmpeg makes of an input that has ended.
+
+        The picture or sound that is made for the missing one never ends, and keeps ffmpeg as far behind as it
+        was when it began.
+        """
+        own, pump = self.feeds[0 if self._source.has_video else -1], self._source.pump
+        seen = self._source.seen
+        silence = MADE_SECONDS if seen is None else max(MADE_SECONDS, 2 * float(seen.picture_frame))
+        last = time.monotonic() + self.limits.last_seconds
+        while (left := last - time.monotonic()) > 0:
+            span = own.span
+            await asyncio.sleep(min(silence, left))
+            if own.span == span or (isinstance(pump, PublishedSource) and pump.hurries):
+                return
 
     async def _end(self, process: Process) -> None:
         self._stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -243,13 +244,16 @@ class Feed:
         """Publish nothing until the run's start says so: a gap stands where the segment was to go on."""
         self._suspended = True
 
-    def finish(self, last: int, now: Instant) -> None:
+    def finish(self, last: int, now: Instant, until: float = math.inf) -> None:
         """Publish the samples of an incomplete part, since nothing more comes.
 
         Args:
             last: number of the last segment that any rendition has; no later one is opened.
+            until: seconds of media time; no part begins then or later.
         """
         for part in () if self._segmenter is None else self._segmenter.finish():
+            if part.base_media_decode_time >= until * self._timescale:
+                return
             if self._window.next_number <= last and self._admits(part, now):
                 self._publish(part, now)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import structlog
@@ -97,11 +98,19 @@ class ChannelRun:
             self._finish()
 
     def _finish(self) -> None:
-        """Publish the last frames of all renditions, in the segments that one of them has begun."""
-        last, now = self._aligned.last_number, Instant.now()
-        for feed in self.feeds:
+        """Publish the last frames of all renditions, up to the last segment that the source itself has begun.
+
+        Silence, or a picture, that is made here ends with the source's own.
+        """
+        source, now = self._source, Instant.now()
+        first = 0 if source.has_video else len(self.feeds) - 1
+        own = self.feeds[first].span if self.feeds and not (source.has_video and source.has_audio) else None
+        until = math.inf if own is None else own[1]
+        for feed in [*self.feeds[first:], *self.feeds[:first]]:
+            # The newest segment of the first one may be in its first part, which nobody has yet.
+            last = self._aligned.last_number + (feed is self.feeds[first])
             try:
-                feed.finish(last, now)
+                feed.finish(last, now, until)
             except (MediaError, CadenceError) as error:
                 # These frames are lost with their run, not the channel.
                 log.warning("the last frames of a stream can't be cut", reason=str(error))

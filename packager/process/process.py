@@ -258,11 +258,16 @@ class Process:
         except TimeoutError:
             return False
 
+    def end(self) -> None:
+        """Have the process write the rest of its outputs and exit (SIGTERM)."""
+        if self._child.returncode is None:
+            self._signal(signal.SIGTERM)
+
     async def stop(self) -> int:
         """Stop the process (SIGTERM, then SIGKILL), close the pipes, and return the exit status."""
         try:
             if self._child.returncode is None:
-                self._signal(signal.SIGTERM)
+                self.end()
                 await asyncio.wait([self._exited], timeout=STOP_SECONDS)
                 if self._child.returncode is None:
                     self._signal(signal.SIGKILL)

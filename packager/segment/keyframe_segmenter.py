@@ -2,8 +2,9 @@
 
 Video opens a segment with the first key frame that is due. The other renditions hold back samples that may
 still belong to the segment before. A part is closed when the sample behind it is known, and with it whether
-the part is its segment's last one. Where no key frame comes in time, or no picture at all for longer than a
-part may last, the segment ends, and the next one begins with the next key frame, behind a discontinuity.
+the part is its segment's last one. A sample that is longer than a part may be is a part by itself. Where no
+key frame comes in time, the segment ends, and the next one begins with the next key frame, behind a
+discontinuity.
 
 A key frame inside a segment begins a part, too, where the part before it may end (RFC 8216bis §4.4.4.9).
 Where key frames come regularly, the part target is such that it always may (keyframe_cadence.py).
@@ -55,8 +56,8 @@ def segmenter_factories(
             source's key frames count.
         on_late_key: called when no key frame came in time, so that something is left out; with whether one
             has ever come in time.
-        longest_picture: seconds for which a picture of the source is shown; one of a slow source may be shown
-            for longer than a part lasts, and is a part all the same, which playlists don't list.
+        longest_picture: seconds for which a picture of a slow source may be shown; one of any source may be
+            shown for ``LONGEST_PAUSE``.
     """
     if cadence.longest is None:
         return [lambda timescale: _steady(cadence, start, timescale, limits)] * count
@@ -68,7 +69,7 @@ def segmenter_factories(
         begins_early=begins_early,
         on_late_key=on_late_key,
     )
-    cuts.longest_picture = longest_picture
+    cuts.longest_picture = max(longest_picture, LONGEST_PAUSE)
 
     def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
         return KeyframeSegmenter(
@@ -98,7 +99,7 @@ NEAR = Fraction(1, 200)
 """Seconds by which an encoder's key frame may differ from the source's, for their timescales differ."""
 
 LONGEST_PAUSE = Fraction(3)
-"""Seconds for which a picture may be shown where its stream goes on."""
+"""Seconds for which a sample may last where its stream goes on; more is a jump of the stream's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,7 @@ class Cuts:
             come in time.
 
     Attributes:
-        longest_picture: seconds for which a picture may be shown without being a pause, if that is longer
-            than a part.
+        longest_picture: seconds for which a sample may last.
         is_still: whether one key frame stands in for pictures that don't come. Segments are as long as is
             wanted then: shorter ones would bring the next numbers so far ahead of the clock that the first
             key frame that comes again could begin none, and the one behind it would come too late.
@@ -147,7 +147,7 @@ class Cuts:
         begins_early: bool = False,
         on_late_key: Callable[[bool], None] | None = None,
     ) -> None:
-        self.longest_picture = Fraction(0)
+        self.longest_picture = LONGEST_PAUSE
         self.is_still = self._was_still = False
         self._begins_early = begins_early
         self._on_late_key = on_late_key
@@ -250,9 +250,10 @@ class _Gatherer:
     """Makes parts of samples whose segments are known.
 
     Args:
-        longest_sample: seconds that a sample may last alone, if that is more than a part's.
+        longest_sample: seconds that a sample may last, which is a part alone where it is longer than a part.
 
     Attributes:
+        longest_sample: ticks that a sample may last.
         shortest: ticks of the shortest part that may end for a key frame and doesn't begin with one.
     """
 
@@ -457,8 +458,13 @@ class KeyframeSegmenter:
         return start + round((max(frames, 1) + 1) * self._usual)
 
     def finish(self) -> list[CutPart]:
-        """Return the samples that fill no part yet, at the end of the stream."""
+        """Return the samples that fill no part yet, at the end of the stream.
+
+        The leading rendition is finished first; no other one exceeds a segment's longest duration beside it.
+        """
         parts: list[CutPart] = []
+        if self._leads and self._cuts.last is not None and not self._cuts.broken:
+            self._cuts.end(self._cuts.last.start + self._cuts.longest)
         for run in self._held:
             while run.index < len(run.samples):
                 time, sample, data = run.take_first()
@@ -479,18 +485,16 @@ class KeyframeSegmenter:
         cut = cuts.last
         if cut is None or cuts.broken:
             return []
-        # More than a pause is a jump, after which the source begins anew.
-        is_pause = self._gatherer.longest_sample < sample.duration <= LONGEST_PAUSE * self._timescale
-        lasts = self._gatherer.longest if is_pause else sample.duration
         # Sound is cut as far as pictures are shown, which may be farther than they are decoded.
-        if max(time - self._opened, shown - self._opened_shown) + lasts > self._longest:
+        room = self._longest - max(time - self._opened, shown - self._opened_shown)
+        if sample.duration <= room:
+            return self._gatherer.add(cut, time, sample, data)
+        if room <= 0 or not self._gatherer.longest < sample.duration <= self._gatherer.longest_sample:
             cuts.end_without_key(self._at(time))
             return self._gatherer.end()
-        if not is_pause:
-            return self._gatherer.add(cut, time, sample, data)
-        # A pause of the picture that no part can hold ends the segment, until the next key frame.
-        parts = self._gatherer.add(cut, time, sample._replace(duration=lasts), data)
-        cuts.end(self._at(time + lasts))
+        # A pause of the picture that no segment can hold ends the segment, until the next key frame.
+        parts = self._gatherer.add(cut, time, sample._replace(duration=room), data)
+        cuts.end(self._at(time + room))
         return parts + self._gatherer.end()
 
     def _at(self, time: int) -> Fraction:
@@ -510,6 +514,10 @@ class KeyframeSegmenter:
             if not sample.is_sync:
                 raise CadenceError(f"no sync sample at {time}, where segment {cut.segment} begins")
             self._begun = cut.segment
+        if sample.duration > self._gatherer.longest and (end := self._cuts.end_of(cut)) is not None:
+            # The leading picture was cut off here, too.
+            room = math.ceil(end * self._timescale) - shown
+            sample = sample._replace(duration=max(min(sample.duration, room), 1))
         return self._gatherer.add(cut, time, sample, data)
 
 

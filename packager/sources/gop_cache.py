@@ -54,6 +54,8 @@ class GopCache:
         """Add the stream's next chunk, which came at this moment of a clock."""
         if piece.changes:
             self.clear()
+        elif piece.replaces:
+            self._forget_headers()
         if piece.header and all(
             (one.data, one.packets) != (piece.data, piece.packets) for one in self._headers
         ):
@@ -67,6 +69,15 @@ class GopCache:
             self._bytes += memory
         if piece.access or self._bytes > self._max_bytes:
             self._trim()
+
+    def _forget_headers(self) -> None:
+        """Forget all headers, those among the pictures, too."""
+        self._headers.clear()
+        for group in self._groups:
+            group.chunks = [one for one in group.chunks if not one.header]
+            self._bytes -= group.memory
+            group.memory = sum([one.memory for one in group.chunks])
+            self._bytes += group.memory
 
     def _trim(self) -> None:
         """Forget the oldest groups that aren't needed, or are too large together."""

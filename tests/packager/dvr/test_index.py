@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.dvr.index import Index, IndexLine, decode, encode, let_go
+from packager.dvr.index import Index, IndexLine, archived_line_of, decode, encode, let_go
+from packager.window.model import LiveSegment, StoredSegment
 
 LINES = [IndexLine(number, (10 * number, 1), (2, 1), parts=(7,)) for number in range(5, 9)]
 
@@ -43,3 +45,41 @@ def test_at_once_and_line_by_line_the_same_is_read(texts: list[bytes], cut: int)
     one_by_one.receive_eof()
     assert decode(data) == (one_by_one.lines, one_by_one.unreadable)
     assert list(decode(data)[0]) == sorted(one_by_one.lines)
+
+
+LARGE = st.sampled_from([-(10**24), -(2**63), 2**63, 10**24])
+TIMES = st.builds(
+    Fraction, st.one_of(LARGE, st.integers(-(10**24), 10**24)), st.one_of(st.just(1), st.integers(1, 10**13))
+)
+SIZES = st.lists(st.integers(1, 1000), min_size=1, max_size=1200)
+
+
+@given(
+    st.integers(0, 10**10),
+    st.one_of(TIMES, st.floats(1e9, 3e9).map(Fraction)),
+    TIMES,
+    TIMES,
+    st.one_of(st.none(), SIZES),
+)
+def test_whatever_is_written_is_read(
+    number: int, date: Fraction, duration: Fraction, shown: Fraction, sizes: list[int] | None
+) -> None:
+    stored = None if sizes is None else StoredSegment.of(sizes, shown.as_integer_ratio())
+    segment = LiveSegment(
+        number, None, date.as_integer_ratio(), gap=stored is None, duration=duration, stored=stored
+    )
+    line = archived_line_of(segment)
+    assert decode(encode(line)) == ({number: line}, 0)
+    assert line.size == sum(sizes or ())
+    if 0 <= date < 4_000_000_000:
+        assert abs(Fraction(*line.date) - date) <= Fraction(1, 1_000_000)
+    if Fraction(1, 1000) <= duration <= 60:
+        assert abs(Fraction(*line.duration) - duration) <= Fraction(1, 1_000_000)
+
+
+def test_a_gap_for_a_break_is_read() -> None:
+    """It has a share of the time between the end of a sound's last frame and a moment of the clock."""
+    end, moment = Fraction(1_796_078_234_123, 1000) + Fraction(1, 44_100), Fraction(1796078239.123457)
+    length = (moment - end) / 3
+    gap = LiveSegment(7, None, (end + length).as_integer_ratio(), gap=True, duration=length)
+    assert decode(encode(archived_line_of(gap)))[1] == 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LiveSegment
 from tests.live_server import running
+from tests.media.muxers.muxed_streams import packets
 from tests.packager.live.copied_streams import (
     CODING,
     FIRST,
@@ -29,6 +29,7 @@ from tests.packager.live.copied_streams import (
     Recorded,
     assert_same,
     media_of,
+    newest_segments,
     published_by,
     publishing,
     recorded,
@@ -51,6 +52,13 @@ def listed(channel: Channel) -> list[LiveSegment]:
 
 def discontinuities(channel: Channel) -> int:
     return sum(one.discontinuity for one in listed(channel))
+
+
+def newest_timeline(channel: Channel, name: str) -> int:
+    """Return the number of a rendition's newest timeline."""
+    timeline = channel.renditions[name].window.timeline
+    assert timeline is not None
+    return timeline.number
 
 
 async def until_free(channel: Channel) -> None:
@@ -101,25 +109,36 @@ async def test_frames_of_any_rate_go_out_as_they_came(
     await asyncio.to_thread(assert_playable, channel, tmp_path)
 
 
-@pytest.mark.clause("A picture that pauses is a discontinuity, and what comes behind it is shown at once")
-async def test_a_picture_that_pauses_goes_on_with_its_next_key_frame(
-    tools: Tools, recorded: Recorded, tmp_path: Path
+@pytest.mark.parametrize("ladder", [("source",), ("source", "240p")])
+@pytest.mark.clause("A picture that pauses goes on, whoever came before")
+async def test_each_picture_goes_out_of_a_variable_rate_after_a_constant_rate_that_set_the_part_target(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
 ) -> None:
-    """As with frames that an encoder drops while its network is busy: the sound goes on."""
+    """Pauses of half a second as of phones, shared screens and busy encoders; parts have a quarter."""
     coding = f"{VARYING}lt(mod(t\\,2)\\,1.5)".replace("-bf 2", "-bf 0")
-    channel, recording = Channel(OPTIONS, tools), recorded(coding=coding, rate="30")
-    async with running(channel), publishing(published_by(channel).begin(FIRST), recording):
-        await until(lambda: discontinuities(channel) >= 2)
-        number = listed(channel)[-1].number
-        await until(lambda: segments(channel, number) >= 1)
-        assert is_copied(channel)
-        # Nothing had to be begun anew, so no key frame was lost.
-        assert channel.restarts == 0
-    media = listed(channel)
-    for before, after in itertools.pairwise(media):
-        pause = float(after.program_date_time - before.program_date_time - before.duration)
-        assert pause < 0.5, "what follows a pause is there"
+    constant, varying = recorded(rate="30"), recorded(coding=coding, rate="30")
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    async with running(channel):
+        async with publishing(published_by(channel).begin(FIRST), constant):
+            await until(lambda: segments(channel) >= 2)
+        await until(lambda: not published_by(channel).has_publisher)
+        restarts = channel.restarts
+        async with publishing(published_by(channel).begin(SECOND), varying):
+            await until(lambda: discontinuities(channel) >= 1)
+            await until(lambda: newest_segments(channel) >= 4)
+        assert is_copied(channel) == (len(ladder) == 1)
+        assert channel.restarts == restarts
+        assert discontinuities(channel) == 1
+    await asyncio.to_thread(assert_same, channel, varying, tmp_path)
     await asyncio.to_thread(assert_playable, channel, tmp_path)
+    copied, *encoded = [
+        [time for time, *_ in packets(tmp_path / f"{name}-{newest_timeline(channel, name)}.mp4", "v")]
+        for name in ladder
+    ]
+    for times in encoded:
+        assert abs(len(times) - len(copied)) <= 2
+        count = min(len(times), len(copied))
+        assert times[:count] == pytest.approx(copied[:count], abs=2)
 
 
 @pytest.mark.parametrize(

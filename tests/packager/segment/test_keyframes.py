@@ -199,22 +199,6 @@ def test_sound_ends_with_a_picture_without_a_key_frame_that_is_shown_later_than_
     assert sum(Fraction(part.duration, 48000) for part in heard) <= longest + Fraction(960, 48000)
 
 
-@pytest.mark.clause("RFC 8216bis §4.4.4.9")
-def test_a_picture_that_is_shown_for_longer_than_a_part_ends_its_segment() -> None:
-    """No part exceeds the target; the next key frame, which may be the very next picture, resumes."""
-    cuts = Cuts(Fraction(2), Fraction(9, 2))
-    picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
-    parts: list[CutPart] = []
-    for time, lasts, is_sync in ((0, 40, True), (40, 900, False), (940, 40, True), (980, 40, False)):
-        parts += picture.push(time, [Sample(lasts, 1, is_sync)], b"v")
-    assert [(part.duration, part.ends_segment, part.resumes) for part in parts] == [
-        (40, False, False),
-        (250, True, False),
-    ]
-    (resumed,) = picture.finish()
-    assert (resumed.base_media_decode_time, resumed.duration, resumed.resumes) == (940, 80, True)
-
-
 def test_sound_that_lacks_a_whole_segment_is_no_cadence() -> None:
     cuts = Cuts(Fraction(2), Fraction(3))
     picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -153,3 +154,12 @@ async def test_an_ffmpeg_that_is_killed_is_followed_by_one_that_begins_with_a_wh
     assert second[0] <= first[-1] + GOP * tick  # nothing is lost in between but what was on its way
     assert second == list(range(second[0], second[0] + tick * len(second), tick))
     assert second[-1] - first[0] == (SECONDS * RATE - 1) * tick
+
+
+def test_a_header_that_replaces_others_keeps_the_pictures_before_it() -> None:
+    cache = GopCache(more_seconds=10.0)
+    old, new = StreamChunk(b"old", header=True), StreamChunk(b"new", header=True, replaces=True)
+    picture, following = StreamChunk(b"first", access=True, clock=0), StreamChunk(b"second", clock=1)
+    for chunk in (old, picture, old, following, new):
+        cache.push(chunk)
+    assert b"".join(one.data for one in cache.beginning(-math.inf)) == b"newfirstsecondnew"
