@@ -32,7 +32,7 @@ from media.mp4.movie.track_box import TrackFacts
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
-from packager.vod.index.still_pictures import cut_at_still_pictures
+from packager.vod.index.still_pictures import cut_at_still_pictures, repeated_bytes
 from packager.vod.movie.bounded_references import BoundedRead, ReferenceLimits, require_few_repeats
 from packager.vod.movie.edit_list import (
     Arrangement,
@@ -729,6 +729,7 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
     sizes = arrangement.sizes(cuts)
     if one.video:
         cuts, times, sizes = cut_at_still_pictures(arrangement, cuts, times, track.timescale)
+        sizes[-1] += repeated_bytes(arrangement, cuts, int(times[-1]), track.timescale)
     counts = cuts[cuts.searchsorted(cuts[:-1], "right")] - cuts[:-1]
     name = "video" if one.video else "audio" if number == 1 else f"audio-{number}"
     facts = TrackFacts(
