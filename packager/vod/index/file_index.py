@@ -198,7 +198,8 @@ class OfferedTrack:
     @property
     def frame_rate(self) -> Fraction:
         """Frames per second at most: of a rate that changes the largest, of another the average."""
-        average = Fraction(len(self.samples) * self.timescale, max(1, self.samples.duration))
+        shown = len(self.samples) - self.samples.hidden
+        average = Fraction(shown * self.timescale, max(1, self.samples.duration))
         # Long enough that times which are rounded to coarse ticks make no difference.
         window = max(RATE_TICKS, round(RATE_SECONDS * self.timescale))
         largest = self.samples.largest_rate(window) * self.timescale

@@ -16,7 +16,7 @@ from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.sample_table import Samples
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.index.still_pictures import LATEST_DECODING, REPEATED_FRAMES
-from packager.vod.segments.decode_times import decode_times_in_turn
+from packager.vod.movie.decode_times import decode_times_in_turn
 
 
 def segment_samples(track: OfferedTrack, number: int) -> Samples:
