@@ -381,6 +381,11 @@ class FileIndex:
         return tuple(sorted(sounds, key=lambda track: track.place_in_file) if self.encoded else sounds)
 
     @property
+    def picture(self) -> OfferedTrack | None:
+        """The video track, or that of a film which is offered encoded alone; None for sound."""
+        return self.video or next((track for track in self.only_encoded if track.video), None)
+
+    @property
     def duration(self) -> Fraction:
         """Seconds of the longest track."""
         return max(track.duration for track in self.tracks or self.only_encoded)
