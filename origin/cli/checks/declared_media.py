@@ -139,7 +139,7 @@ def rate_findings(
 ) -> Iterator[Finding]:
     """Compare a frame rate with the pictures': no less than their mean, no more than the fastest of them."""
     video = [track for track in tracks if track.kind == VIDEO and track.shortest and track.duration]
-    count, seconds = sum(track.count for track in video), sum(track.duration for track in video)
+    count, seconds = sum(track.shown for track in video), sum(track.duration for track in video)
     if not seconds or count < 2 * len(video):
         return
     mean, fastest = count / seconds, 1 / min(track.shortest for track in video)

@@ -35,6 +35,9 @@ LIMITS = FragmentLimits(
 LEADING_SAMPLES = 16
 """Samples behind the first one of which those are looked for that are presented before it."""
 
+SHOWN_SECONDS = Fraction(1, 1000)
+"""Duration of pictures that no screen shows, such as those before the beginning of a clip."""
+
 VIDEO, SOUND, TEXT = "video", "sound", "text"
 _KINDS = {b"vide": VIDEO, b"soun": SOUND, b"text": TEXT, b"subt": TEXT, b"sbtl": TEXT, b"clcp": TEXT}
 _AVC_SLICES = (1, 5)
@@ -59,7 +62,8 @@ class TrackMedia:
         duration: sum of the samples' durations in seconds.
         count: number of samples, also of those that are cut off.
         whole: number of samples of which all bytes are there.
-        shortest: shortest duration of a sample that is longer than a tick, in seconds; 0 if unknown.
+        shown: number of samples that last longer than a millisecond; others are there for decoding alone.
+        shortest: shortest duration of these in seconds; 0 if unknown.
         alone: whether all samples can be decoded without any before; None if unknown.
     """
 
@@ -72,6 +76,7 @@ class TrackMedia:
     duration: Fraction
     count: int
     whole: int
+    shown: int
     shortest: Fraction
     alone: bool | None
 
@@ -200,7 +205,7 @@ def _fragmented_track(
     shown = [at + sample.composition_offset for at, sample in samples]
     ends = [at + sample.duration for at, (_, sample) in zip(shown, samples, strict=True)]
     shift, scale = track.start_shift(movie_timescale), track.timescale
-    durations = [sample.duration for _, sample in samples if sample.duration > 1]
+    durations = [sample.duration for _, sample in samples if sample.duration > SHOWN_SECONDS * scale]
     offset, size = fragments[0].spans[0][0] if fragments[0].spans else -1, samples[0][1].size
     bits = data[offset : offset + size] if 0 <= offset <= len(data) - size else b""
     leading = [
@@ -218,6 +223,7 @@ def _fragmented_track(
         duration=Fraction(sum(sample.duration for _, sample in samples), scale),
         count=len(samples),
         whole=sum(offset + size <= len(data) for one in fragments for offset, size in _places(one)),
+        shown=len(durations),
         shortest=Fraction(min(durations, default=0), scale),
         alone=None if entry is None or not bits else _is_alone(entry, bits, leading),
     )
@@ -310,7 +316,9 @@ def _timed_track(kind: str, times: Sequence[int], data: bytes) -> TrackMedia:
     begin, count = Fraction(min(times), CLOCK_RATE), len(times)
     lasts = Fraction(max(times) - min(times), CLOCK_RATE) * Fraction(count, max(count - 1, 1))
     alone = _has_access_point(data) if kind == VIDEO else None
-    return TrackMedia(kind, "", None, "und", begin, begin + lasts, lasts, count, count, Fraction(0), alone)
+    return TrackMedia(
+        kind, "", None, "und", begin, begin + lasts, lasts, count, count, count, Fraction(0), alone
+    )
 
 
 def _has_access_point(data: bytes) -> bool | None:
@@ -384,7 +392,8 @@ def _packet_track(
         duration=lasts,
         count=count,
         whole=count,
-        shortest=Fraction(min((step for step in steps if step > 1), default=0), scale),
+        shown=count - sum(step <= SHOWN_SECONDS * scale for step in steps),
+        shortest=Fraction(min((step for step in steps if step > SHOWN_SECONDS * scale), default=0), scale),
         alone=alone if count == len(table) else False,
     )
 
@@ -403,5 +412,9 @@ def _read_packed_audio(data: bytes) -> SegmentMedia:
     coding = "mp4a"
     end = begin + count * step
     return SegmentMedia(
-        (TrackMedia(SOUND, coding, None, "und", begin, end, count * step, count, count, step, alone=True),)
+        (
+            TrackMedia(
+                SOUND, coding, None, "und", begin, end, count * step, count, count, count, step, alone=True
+            ),
+        )
     )

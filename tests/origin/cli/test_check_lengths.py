@@ -245,3 +245,15 @@ def test_packed_audio_has_its_times_in_its_tags(www: str, tmp_path: Path) -> Non
     shutil.copy(tmp_path / "1.aac", tmp_path / "2.aac")
     told = asyncio.run(check(f"{www}/media.m3u8")).faults
     assert any("2.aac begins 0.00 s behind" in one and "where 2.01 s are said" in one for one in told)
+
+
+def test_films_that_were_cut_and_their_packages_hold(tmp_path: Path) -> None:
+    """Pictures before the cut last a tick each, and count for no frame rate."""
+    film, late = tmp_path / "film.mp4", tmp_path / "cut.mp4"
+    source = "-f lavfi -i testsrc2=s=160x90:r=25:d=12 -f lavfi -i sine=440:r=48000:d=12"
+    run_ffmpeg(*f"{source} {H264} -bf 2 -c:a aac {film}".split())
+    run_ffmpeg(*f"-ss 3.1 -i {film} -c copy -avoid_negative_ts disabled {late}".split())
+    assert run_headwater("package", late, "--out", tmp_path / "out").returncode == 0
+    report = asyncio.run(check(str(tmp_path / "out")))
+    assert report.findings == []
+    assert report.looked_at > 10
