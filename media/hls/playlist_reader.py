@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -356,17 +356,24 @@ def written_attributes(text: str) -> dict[str, str]:
     Raises:
         MalformedError: the text is no attribute list.
     """
-    found: dict[str, str] = {}
+    return dict(attribute_pairs(text))
+
+
+def attribute_pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield names and values of an attribute list (§4.2) as they are written, repeated names, too.
+
+    Raises:
+        MalformedError: the text is no attribute list.
+    """
     position, text = 0, text.strip()
     while position < len(text):
         match = _ATTRIBUTE.match(text, position)
         if match is None:
             raise MalformedError("an invalid attribute list")
-        found[match[1]] = match[2]
+        yield match[1], match[2]
         position = match.end()
         while position < len(text) and text[position] == " ":
             position += 1  # some servers put spaces behind the commas
-    return found
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)

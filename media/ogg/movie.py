@@ -20,6 +20,7 @@ from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import Movie
 from media.mp4.movie.pieced_samples import PiecedSamples
 from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
+from media.ogg.chapters import comment_chapters
 from media.ogg.codecs import MAPPINGS, OggCodec, OggMapping
 from media.ogg.headers import HEADER_BYTES, MAX_HEADER_PACKETS, OTHER_CODECS, is_skeleton, read_comments
 from media.ogg.page import CAPTURE, FIRST, Page, PageReader
@@ -214,9 +215,10 @@ def read_ogg(read: Read, size: int, limits: OggFileLimits, reserve: Reserve = re
     tracks = [reader.described(stream) for stream in reader.streams.values()]
     tracks.sort(key=lambda one: one.facts.kind)
     movie = located_movie(tracks, limits.table_bytes)
-    return OggMovie(
-        replace(movie, unread=tuple(reader.unread)), reader.assembled, reader.cut_short, reader.is_chained
-    )
+    listed = (comment_chapters(stream.headers) for stream in reader.streams.values())
+    chapters = next((one for one in listed if one), ())
+    movie = replace(movie, unread=tuple(reader.unread), chapters=chapters)
+    return OggMovie(movie, reader.assembled, reader.cut_short, reader.is_chained)
 
 
 class _PagesReader:

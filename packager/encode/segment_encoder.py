@@ -46,8 +46,8 @@ from packager.process.sandbox import Sandbox
 from packager.reader_guard import ReaderGuard
 from packager.threads import SHARED_THREADS
 from packager.vod.index.file_index import OfferedTrack
+from packager.vod.movie.decode_times import decode_times_in_time
 from packager.vod.movie.movie_reader import Read
-from packager.vod.segments.decode_times import decode_times_in_time
 from packager.vod.segments.segment import ShortReadError
 
 ENCODER_MEMORY_BYTES = 3 << 29

@@ -68,7 +68,7 @@ class FilmFacts:
         try:
             for one in self._files.resolve(name, played=False) if self._thumbnails else ():
                 with ReaderGuard(name), self._files.open(one.path) as file:
-                    video, samples = one.index.video, one.index.reading(file.pread)
+                    video, samples = one.index.picture, one.index.reading(file.pread)
                     if video is not None and is_drawable(video, samples):
                         return True
         except (MediaError, NotFoundError):

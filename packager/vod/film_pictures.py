@@ -31,7 +31,7 @@ class FilmPictures:
 
     def marked(self, found: IndexedFile) -> IFrames | None:
         """List the I-frames that a film's tables mark, once; None if there is no video, or no use of them."""
-        video = found.index.video
+        video = found.index.picture
         if video is None:
             return None
         return self._marked.get(found.identity, lambda: marked_i_frames(video))
@@ -94,11 +94,13 @@ class FilmPictures:
         Raises:
             UnsupportedError: there is no video.
         """
-        shown = [(one.index.video.resolution, one) for one in found if one.index.video is not None]
+        shown = [(one.index.picture.resolution, one) for one in found if one.index.picture is not None]
         shown.sort(key=lambda item: item[0])
         large = [one for resolution, one in shown if suffices(resolution)]
         chosen = next(iter(large), shown[-1][1] if shown else found[0])
-        return make_storyboard(chosen.path, chosen.identity[2:], chosen.index.video, self.marked(chosen))
+        seconds = max(one.index.duration for one in found)
+        marked = self.marked(chosen)
+        return make_storyboard(chosen.path, chosen.identity[2:], chosen.index.picture, marked, seconds)
 
     def open_storyboard(self, storyboard: Storyboard) -> OpenStoryboard:
         """Open a storyboard's film.

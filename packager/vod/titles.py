@@ -206,7 +206,8 @@ class Titles:
             replace(file, i_frames=self.pictures.marked(one)) if file.starts.lone_pictures else file
             for file, one in zip(files, found, strict=True)
         ]
-        has_lone_pictures = any(file.starts.lone_pictures for file in files)
+        # Of films that are encoded alone the small pictures are drawn from their own key frames.
+        has_lone_pictures = any(file.starts.lone_pictures or file.index.only_encoded for file in files)
         if clip != WHOLE:
             files = [_clipped_file(file, clip) for file in files]
         files = [replace(file, encoded_i_frames=file.index.encoded_i_frames) for file in files]

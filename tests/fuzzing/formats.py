@@ -25,7 +25,7 @@ from media.subtitles.character_encodings import decode
 from media.subtitles.subtitle_file import read_subtitle_file
 from media.subtitles.webvtt import CueReader
 from media.xmltv.reader import XmltvReader
-from origin.cli.dash_manifest_reader import ManifestError, read_manifest
+from origin.cli.checks.manifest_reader import ManifestError, read_manifest
 from origin.http1.websocket import FrameReader, WebSocketError, WebSocketLimits
 from origin.ingest.multitrack_configuration import ClientConfigurationLimits, read_client
 from origin.ingest.stream_id import read_stream_id

@@ -85,6 +85,11 @@ def sample_starts(entry: SampleEntry) -> Look:
     return partial(_nal, name, (configuration[place] & 3) + 1)
 
 
+def has_readable_starts(entry: SampleEntry) -> bool:
+    """Return whether `sample_starts` reads the headers of a track's codec; of others the tables alone say."""
+    return any(one[4:8] in (b"avcC", b"hvcC", b"av1C", b"vpcC") for one in entry.boxes)
+
+
 def as_first(entry: SampleEntry, sample: bytes) -> bytes:
     """Rewrite a sync sample so that it is independent of the samples that were decoded before.
 

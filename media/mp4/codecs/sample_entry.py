@@ -50,6 +50,9 @@ QUICKTIME_EXTRA = {0: 0, 1: 16, 2: 36}
 """Further bytes of QuickTime's sound descriptions before their boxes, by version."""
 
 
+_RANGE_PLACE = 10
+"""Offset of full_range_flag in ``colr`` (ISO/IEC 14496-12 §12.1.5)."""
+
 READ_FOR_COLOUR = (b"avc1", b"avc3", b"hvc1", b"hev1")
 """Sample entries with the parameter sets in which the pictures' colours are, if they are tagged."""
 
@@ -215,12 +218,14 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
         # §12.1.5: of QuickTime's colour types only nclx is defined
         or (name == b"colr" and payload_of(whole)[:4] == b"nclx")
     )
-    colour = colour_of_box(payload_of(boxes[b"colr"])) if b"colr" in boxes else None
+    colr = payload_of(boxes[b"colr"]) if b"colr" in boxes else b""
+    colour = colour_of_box(colr)
     if colour is None:
         colour = colour_of_configuration(configuration, payload_of(boxes[configuration]))
+    fields = _optional_fields(configuration, payload_of(boxes[configuration]), colour or Colour(), colr)
     return SampleEntry(
         kind,
-        codec,
+        codec + fields,
         body[:VIDEO_HEADER],
         kept,
         width,
@@ -364,6 +369,36 @@ def _hevc(kind: str, hvcc: bytes) -> str:
     constraints = hvcc[6:12].rstrip(b"\x00")  # E.3: trailing bytes that are zero may be left out
     parts = [kind, f"{space}{hvcc[1] & 31}", f"{compatibility:X}", f"{tier}{hvcc[12]}"]
     return ".".join(parts + [f"{byte:X}" for byte in constraints])
+
+
+def _optional_fields(kind: bytes, configuration: bytes, colour: Colour, colr: bytes) -> str:
+    """Return the fields of AV1's and VP9's codec strings that are left out where all have their default.
+
+    Args:
+        kind: ``av1C`` or ``vpcC``; others have no such fields.
+        colr: payload of the entry's ``colr``, which has the range of its values; empty without one.
+    """
+    parts = (colour.primaries, colour.transfer, colour.matrix)
+    is_full = len(colr) > _RANGE_PLACE and colr[:4] == b"nclx" and bool(colr[_RANGE_PLACE] & 0x80)
+    if kind == b"vpcC":
+        chroma, is_full = configuration[6] >> 1 & 7, is_full or bool(configuration[6] & 1)
+        sampling, is_usual = f"{chroma:02d}", chroma in (0, 1)
+        written = f"{int(is_full):02d}"
+    elif kind == b"av1C":
+        packed = configuration[2]
+        mono, across, down, position = packed >> 4 & 1, packed >> 3 & 1, packed >> 2 & 1, packed & 3
+        sampling, is_usual = (
+            f"{mono}.{across}{down}{position if across and down else 0}",
+            packed & 0x1C == 0x0C,
+        )
+        written = str(int(is_full))
+    else:
+        return ""
+    if is_usual and not is_full and all(one in (1, UNSPECIFIED) for one in parts):
+        return ""
+    # Unspecified colours are written as BT.709, which the short form stands for.
+    colours = ".".join(f"{1 if one == UNSPECIFIED else one:02d}" for one in parts)
+    return f".{sampling}.{colours}.{written}"
 
 
 def _av1(kind: str, av1c: bytes) -> str:

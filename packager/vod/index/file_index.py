@@ -198,7 +198,8 @@ class OfferedTrack:
     @property
     def frame_rate(self) -> Fraction:
         """Frames per second at most: of a rate that changes the largest, of another the average."""
-        average = Fraction(len(self.samples) * self.timescale, max(1, self.samples.duration))
+        shown = len(self.samples) - self.samples.hidden
+        average = Fraction(shown * self.timescale, max(1, self.samples.duration))
         # Long enough that times which are rounded to coarse ticks make no difference.
         window = max(RATE_TICKS, round(RATE_SECONDS * self.timescale))
         largest = self.samples.largest_rate(window) * self.timescale
@@ -378,6 +379,11 @@ class FileIndex:
         """The film's own sound tracks, and those that are encoded on request, the film's default first."""
         sounds = [track for track in (*self.tracks, *self.encoded) if not track.video]
         return tuple(sorted(sounds, key=lambda track: track.place_in_file) if self.encoded else sounds)
+
+    @property
+    def picture(self) -> OfferedTrack | None:
+        """The video track, or that of a film which is offered encoded alone; None for sound."""
+        return self.video or next((track for track in self.only_encoded if track.video), None)
 
     @property
     def duration(self) -> Fraction:

@@ -22,6 +22,7 @@ from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.languages import language_tag
 from media.mp4.movie.assembled_samples import AssembledSamples
 from media.mp4.movie.box_arrays import Int64
+from media.mp4.movie.empty_samples import has_empty_samples, without_empty_samples
 from media.mp4.movie.filled_sound import PAUSE_SECONDS, FilledSpan, SilentSamples, fill_pauses, has_pauses
 from media.mp4.movie.movie import Movie, MovieLimits, Track, foreign_format
 from media.mp4.movie.one_sample_entry import samples_of_one_entry, use_several_entries
@@ -32,7 +33,7 @@ from media.mp4.movie.track_box import TrackFacts
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
-from packager.vod.index.still_pictures import cut_at_still_pictures
+from packager.vod.index.still_pictures import cut_at_still_pictures, repeated_bytes
 from packager.vod.movie.bounded_references import BoundedRead, ReferenceLimits, require_few_repeats
 from packager.vod.movie.edit_list import (
     Arrangement,
@@ -43,6 +44,7 @@ from packager.vod.movie.edit_list import (
     lead_in,
     moved_edits,
 )
+from packager.vod.movie.hidden_pictures import hide_before_edit
 from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
 from packager.vod.movie.paused_tracks import with_pauses
 from packager.vod.movie.track_roles import place_of, roles_of
@@ -390,6 +392,11 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
         raise TooLargeError(f"{table.sync_count} sync samples: more than {limits.sync_samples}")
     if table.description:
         entries = [parse_sample_entry(track.sample_entries[table.description])]
+    if has_empty_samples(track.tables):
+        tables = without_empty_samples(table, TableRoom(PACKED_BYTES))
+        entry = track.sample_entries[table.description : table.description + 1]
+        track, has_own_tables = replace(track, tables=tables, sample_entries=entry), True
+        table = SampleTable(tables, entry, limits.samples, limits.runs)
     if not entries or len(table) == 0 or table.duration == 0:
         raise UnsupportedError("it has no samples")
     return _paused(_Candidate(track, entries[0], table, movie_timescale, has_own_tables), limits)
@@ -514,14 +521,16 @@ def _place(
     # A film that was trimmed without encoding starts at the key frame before the trim, all tracks with it.
     early, malformed = Fraction(0), None
     for one in chosen:
-        track, first = one.track, None
+        track, first, hidden = one.track, None, 0
         try:
             placement = apply_edit_list(track.edits, one.movie_timescale, track.timescale)
             ahead = early
             if one.video:
                 first = first_video_sample(one.table, placement)
+                one, placement, hidden = _hidden_before_edit(one, placement, first)
                 ahead = Fraction(lead_in(one.table, placement, first), track.timescale)
             arrangement = arrange(one.table, placement, round(ahead * track.timescale), first)
+            arrangement = replace(arrangement, hidden=hidden)
         except MalformedError as error:
             malformed = malformed or error
             left_out.append(f"track {track.track_id}: {error}")
@@ -533,12 +542,30 @@ def _place(
     for one in uncopied:
         try:
             placement = apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale)
-            first = first_video_sample(one.table, placement) if one.video else None
+            first, hidden = first_video_sample(one.table, placement) if one.video else None, 0
+            if first is not None:
+                one, placement, hidden = _hidden_before_edit(one, placement, first)
             arrangement = arrange(one.table, placement, round(early * one.track.timescale), first)
+            arrangement = replace(arrangement, hidden=hidden)
         except MediaError:  # the film is worth offering without what can't be placed
             continue
         placed.append(_Placed(one, placement, arrangement, is_copied=False))
     return placed, early
+
+
+def _hidden_before_edit(
+    one: _Candidate, placement: Placement, first: int
+) -> tuple[_Candidate, Placement, int]:
+    """Return a track whose pictures before its edit last a tick each, its place, and their number."""
+    try:
+        hidden = hide_before_edit(one.track.tables, one.table, placement, first)
+        if hidden is None:
+            return one, placement, 0
+        table = SampleTable(hidden.tables, one.track.sample_entries)
+    except MediaError:
+        return one, placement, 0
+    track = replace(one.track, tables=hidden.tables)
+    return replace(one, track=track, table=table, has_own_tables=True), hidden.placement, hidden.count
 
 
 def _lengthened(
@@ -729,6 +756,7 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
     sizes = arrangement.sizes(cuts)
     if one.video:
         cuts, times, sizes = cut_at_still_pictures(arrangement, cuts, times, track.timescale)
+        sizes[-1] += repeated_bytes(arrangement, cuts, int(times[-1]), track.timescale)
     counts = cuts[cuts.searchsorted(cuts[:-1], "right")] - cuts[:-1]
     name = "video" if one.video else "audio" if number == 1 else f"audio-{number}"
     facts = TrackFacts(

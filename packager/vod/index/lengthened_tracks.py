@@ -14,7 +14,12 @@ from fractions import Fraction
 import numpy as np
 
 from packager.vod.index.file_index import OfferedTrack
-from packager.vod.index.still_pictures import MAX_REPEATED_BYTES, MAX_REPEATED_SECONDS, MAX_STRETCH_SAMPLES
+from packager.vod.index.still_pictures import (
+    MAX_REPEATED_BYTES,
+    MAX_REPEATED_SECONDS,
+    MAX_STRETCH_SAMPLES,
+    repeated_bytes,
+)
 
 LENGTHENED = "-until-"
 """The part of the name of such a track between its own name and the times in milliseconds."""
@@ -76,12 +81,15 @@ def _lengthened(track: OfferedTrack, told: Sequence[int]) -> OfferedTrack | None
     most = min(MAX_STRETCH_SAMPLES, int(MAX_REPEATED_SECONDS * scale))
     if len(ticks) > 1 and (stop - first > most or int(track.sizes[-1]) > MAX_REPEATED_BYTES):
         return None
-    more = len(ticks) - 1
+    more, samples = len(ticks) - 1, track.samples.held_until(int(ticks[-1]))
+    sizes = np.append(track.sizes, np.full(more, track.sizes[-1]))
+    if not more:
+        sizes[-1] += repeated_bytes(samples, track.cuts, int(ticks[-1]), scale)
     return replace(
         track,
         name=f"{track.name}{LENGTHENED}{'-'.join(map(str, told))}",
-        samples=track.samples.held_until(int(ticks[-1])),
+        samples=samples,
         cuts=np.concatenate((track.cuts[:-1], np.full(more, first), track.cuts[-1:])),
-        sizes=np.append(track.sizes, np.full(more, track.sizes[-1])),
+        sizes=sizes,
         times=np.append(track.times[:-1], ticks),
     )

@@ -19,6 +19,9 @@ from packager.vod.movie.edit_list import Arrangement
 HELD_SECONDS = TARGET_SECONDS
 """How long a picture is shown at least within whose time a stretch is cut."""
 
+LATEST_DECODING = 1
+"""Seconds by which the decoding of a segment may begin before its presentation, apart from an edit list."""
+
 MAX_REPEATED_SECONDS = Fraction(1, 2)
 """How long what a picture depends on may be shown, at a tick for each: some clocks have few of them."""
 
@@ -73,6 +76,22 @@ def cut_at_still_pictures(samples: Arrangement, cuts: Int64, times: Int64, times
         return Parts(cuts, times, sizes)
     found.append((cuts[done:], times[done:], sizes[done:]))
     return Parts(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def repeated_bytes(samples: Arrangement, cuts: Int64, end: int, timescale: int) -> int:
+    """Return the bytes of samples that the last segment has once more, since its last picture stays for long.
+
+    Args:
+        cuts: first samples of segments, and behind them the number of samples.
+        end: when the last picture's presentation ends, in ticks.
+    """
+    start, stop = int(cuts[-2]), int(cuts[-1])
+    if not samples.is_held or start == stop or (len(cuts) > 2 and int(cuts[-3]) == start):
+        return 0
+    shown, lag = np.unique(samples.times(start, stop))[-2:].tolist(), LATEST_DECODING * timescale
+    if end - shown[-1] <= lag or shown[-1] - shown[0] >= lag:
+        return 0
+    return int(samples.sizes(cuts[-2:])[0]) * -(-REPEATED_FRAMES // (stop - start))
 
 
 def _parts(

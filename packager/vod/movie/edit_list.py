@@ -145,6 +145,7 @@ class Arrangement:
             decode times.
         start: composition time at which the presentation begins, for the edit list of the init segment.
         end: when the last sample's presentation ends, in ticks from the presentation's beginning.
+        hidden: number of samples up to the last one that an edit list cuts off, and which lasts a tick.
         is_held: whether that is later than the track says, because another one is longer.
     """
 
@@ -156,6 +157,7 @@ class Arrangement:
     start: int
     end: int
     is_held: bool = False
+    hidden: int = 0
 
     def __len__(self) -> int:
         return self.count
@@ -177,8 +179,11 @@ class Arrangement:
         each = self.table.constant_duration
         if each:  # of a film whose frames all last the same nothing has to be compared
             return Fraction(1, each) if min(self.count, STRETCH_LENGTH) * each >= window else Fraction(0)
-        largest = Fraction(0)
-        for start, stop in stretches(self.first, self.first + self.count):
+        largest, first = Fraction(0), self.first
+        if self.hidden:  # the rest of their group of pictures isn't as regular as the next ones
+            most = min(self.hidden + STRETCH_LENGTH, self.count)
+            first += min(self.sync_samples(self.hidden, most).tolist(), default=self.hidden)
+        for start, stop in stretches(first, self.first + self.count):
             times = self.table.decode_times(start, stop)
             following = times.searchsorted(times + window)
             whole = following < len(times)

@@ -148,6 +148,8 @@ def marked_i_frames(track: OfferedTrack, most: int = MAX_I_FRAMES) -> IFrames | 
     # Times that go back, which only damage makes, are of no use: nobody could seek to them.
     rising = shown > np.maximum.accumulate(np.append(first - 1, shown[:-1]))
     wanted = rising & (shown < end) & (sizes > 0) & (sizes <= MAX_FRAME_BYTES)
+    # The first key frame isn't shown where only later pictures of its group are.
+    wanted[0] = wanted[0] and not track.samples.hidden
     if not wanted.any():
         return None
     shown[0] = first

@@ -20,7 +20,7 @@ from media.dash.segment_addressing import PictureTemplate
 from media.errors import UnsupportedError
 from media.hls.media_playlist import MediaPlaylist, Segment, Tiles, target_duration
 from media.hls.multivariant import ImageVariant
-from media.mp4.codecs.random_access import Access, as_first, sample_starts
+from media.mp4.codecs.random_access import Access, as_first, has_readable_starts, sample_starts
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.mp4.fragments.fragments import write_fragment_header
 from media.mp4.fragments.moof import Sample
@@ -37,7 +37,7 @@ PLAYLIST_NAME = "thumbnails.m3u8"
 FOLDER = "thumbnails"
 SUFFIX = ".jpg"
 
-DRAWING = 2
+DRAWING = 3
 """Version of the drawing of sprites; another one makes all sprites anew."""
 
 LONGER_SIDE = 192
@@ -176,6 +176,8 @@ class Storyboard:
             UnsupportedError: most of them can't.
         """
         look, numbers = sample_starts(self.entry), self._numbers(sprite)
+        if not has_readable_starts(self.entry):
+            return
         lacking = 0
         for number in numbers:
             offset = int(self.offsets[number])
@@ -213,7 +215,8 @@ class Storyboard:
             def read_data(at: int, length: int, data: bytes = data) -> bytes:
                 return data[at : at + length]
 
-            if look(size, read_data).access is not Access.NONE or not latest:
+            is_known = not has_readable_starts(self.entry)
+            if is_known or not latest or look(size, read_data).access is not Access.NONE:
                 latest = as_first(self.entry, data)
                 yield self._fragment(second, latest)
         # The last picture again, as only a next picture ends the time for which one is shown.
@@ -230,7 +233,11 @@ class Storyboard:
 
 
 def make_storyboard(
-    path: str, validators: tuple[int, ...], track: OfferedTrack | None, frames: IFrames | None
+    path: str,
+    validators: tuple[int, ...],
+    track: OfferedTrack | None,
+    frames: IFrames | None,
+    duration: Fraction = Fraction(0),
 ) -> Storyboard:
     """Choose the key frames that become small pictures: for each interval the nearest to its begin.
 
@@ -238,13 +245,14 @@ def make_storyboard(
         path: of the film, relative to the library.
         validators: numbers that change with the film.
         frames: the I-frames that its tables mark.
+        duration: seconds of the film, whose sound may last longer than its picture.
 
     Raises:
         UnsupportedError: it has none.
     """
     if track is None or frames is None:
         raise UnsupportedError("it has no picture")
-    seconds = Fraction(int(track.times[-1]), track.timescale)
+    seconds = max(Fraction(int(track.times[-1]), track.timescale), duration)
     interval = max(INTERVAL_SECONDS, math.ceil(seconds / MAX_PICTURES))
     count = math.ceil(seconds / interval)
     begins = np.arange(count) * (interval * track.timescale)
@@ -252,7 +260,7 @@ def make_storyboard(
     later = np.minimum(times.searchsorted(begins), len(times) - 1)
     earlier = np.maximum(later - 1, 0)
     chosen = np.where(times[later] - begins < begins - times[earlier], later, earlier)
-    text = repr((DRAWING, LONGER_SIDE, COLUMNS, ROWS, interval, path, validators))
+    text = repr((DRAWING, LONGER_SIDE, COLUMNS, ROWS, interval, count, path, validators))
     columns = min(count, COLUMNS)
     return Storyboard(
         path=path,

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.sample_table import Samples
 from packager.vod.index.file_index import OfferedTrack
-from packager.vod.index.still_pictures import REPEATED_FRAMES
-from packager.vod.segments.decode_times import decode_times_in_turn
-
-LATEST_DECODING = 1
-"""Seconds by which the decoding of a segment may begin before its presentation, apart from an edit list."""
+from packager.vod.index.still_pictures import LATEST_DECODING, REPEATED_FRAMES
+from packager.vod.movie.decode_times import decode_times_in_turn
 
 
 def segment_samples(track: OfferedTrack, number: int) -> Samples:

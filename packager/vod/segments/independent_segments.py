@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.ma  # numpy.unique imports it at its first call, for which a film would wait
 
-from media.mp4.codecs.random_access import Access, sample_starts
+from media.mp4.codecs.random_access import Access, has_readable_starts, sample_starts
 from media.mp4.movie.box_arrays import Int64, stretches
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.movie.movie_reader import Read
@@ -82,6 +82,8 @@ def is_drawable(track: OfferedTrack, read: Read) -> bool:
         read: reads from its file; it may block.
     """
     look = sample_starts(track.entry)
+    if not has_readable_starts(track.entry):
+        return True
     for number in track.cuts[:-1][:SEGMENTS_LOOKED_AT].tolist():
         sample = track.samples.samples(number, number + 1)
         offset = int(sample.offset[0])

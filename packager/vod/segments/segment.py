@@ -12,9 +12,9 @@ from media.mp4.fragments.fragments import write_samples_header
 from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.sample_table import Samples
 from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.movie.decode_times import decode_times_in_time
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.clip import trim
-from packager.vod.segments.decode_times import decode_times_in_time
 from packager.vod.segments.held_pictures import segment_samples
 
 MAX_SEGMENT_BYTES = 1 << 30

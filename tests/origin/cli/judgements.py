@@ -10,7 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from origin.cli.check import CheckReport, check
+from origin.cli.check import check
+from origin.cli.checks.report import CheckReport
 from tests.conftest import ServerProcess
 from tests.fork_server import run_headwater
 from tests.origin.server.app_requests import fetch, samples

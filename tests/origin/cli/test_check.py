@@ -18,7 +18,7 @@ import m3u8
 import pytest
 
 from origin.cli.check import CheckError
-from origin.cli.check_low_latency import control_problems, part_problems, progress
+from origin.cli.checks.low_latency import control_problems, part_problems, progress
 from tests import certificates
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel

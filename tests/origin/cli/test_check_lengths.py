@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -194,3 +195,65 @@ def test_periods_of_different_lengths_are_no_fault(www: str, tmp_path: Path) -> 
     whole = re.sub('mediaPresentationDuration=".*?"', 'mediaPresentationDuration="PT18S"', texts[0])
     (tmp_path / "manifest.mpd").write_text(whole.replace(periods[0], before + after))
     assert found(f"{www}/manifest.mpd") == []
+
+
+def test_a_sound_that_begins_late_is_no_fault(www: str, tmp_path: Path) -> None:
+    """The sound ends a second and a half after the picture, as in films that were cut together so."""
+    film, late = tmp_path / "film.mp4", tmp_path / "late.mp4"
+    source = "-f lavfi -i testsrc2=s=160x90:r=25:d=12 -f lavfi -i sine=440:r=48000:d=12"
+    run_ffmpeg(*f"{source} {H264} -bf 2 -c:a aac {film}".split())
+    run_ffmpeg(*f"-i {film} -itsoffset 1.5 -i {film} -map 0:v -map 1:a -c copy {late}".split())
+    run_ffmpeg(*f"-i {late} -c copy -f dash -seg_duration 2 {tmp_path}/manifest.mpd".split())
+    assert asyncio.run(check(f"{www}/manifest.mpd")).faults == []
+    assert run_headwater("package", late, "--out", tmp_path / "out").returncode == 0
+    report = asyncio.run(check(str(tmp_path / "out")))
+    assert report.findings == []
+    assert report.looked_at > 20
+
+
+@pytest.mark.clause("RFC 8216bis §4.4.3.6")
+def test_ranges_of_i_frames_that_end_within_packets_are_no_fault(www: str, tmp_path: Path) -> None:
+    source = "-f lavfi -i testsrc2=s=160x90:r=25:d=12"
+    flags = "-f hls -hls_time 2 -hls_playlist_type vod -hls_flags iframes_only+single_file"
+    run_ffmpeg(*f"{source} {H264} {flags} {tmp_path}/media.m3u8".split())
+    (size,) = {path.stat().st_size for path in tmp_path.glob("*.ts")}
+    assert size % 188 == 0
+    text = (tmp_path / "media.m3u8").read_text()
+    ranges = [int(length) for length in re.findall(r"BYTERANGE:(\d+)@", text)]
+    assert any(length % 188 for length in ranges)
+    assert asyncio.run(check(f"{www}/media.m3u8")).faults == []
+
+
+def test_packed_audio_has_its_times_in_its_tags(www: str, tmp_path: Path) -> None:
+    """RFC 8216bis §3.1.4: ADTS frames in segments of two seconds, each with the time of its first frame."""
+    frame_ticks, playlist = 1920, ["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-VERSION:3"]
+    run_ffmpeg(*f"-f lavfi -i sine=440:r=48000:d=8 -c:a aac -f adts {tmp_path}/all.aac".split())
+    frames, data = list[bytes](), (tmp_path / "all.aac").read_bytes()
+    while data:
+        size = int.from_bytes(data[3:6], "big") >> 5 & 0x1FFF
+        frames.append(data[:size])
+        data = data[size:]
+    for number, begin in enumerate(range(0, 376, 94)):
+        time = 90_000 + begin * frame_ticks
+        owner = b"com.apple.streaming.transportStreamTimestamp\0" + time.to_bytes(8, "big")
+        private = b"PRIV" + len(owner).to_bytes(4, "big") + b"\0\0" + owner
+        head = b"ID3\x04\0\0\0\0\0" + bytes((len(private),))
+        (tmp_path / f"{number}.aac").write_bytes(head + private + b"".join(frames[begin : begin + 94]))
+        playlist += ["#EXTINF:2.00533,", f"{number}.aac"]
+    (tmp_path / "media.m3u8").write_text("\n".join([*playlist, "#EXT-X-ENDLIST", ""]))
+    assert asyncio.run(check(f"{www}/media.m3u8")).faults == []
+    shutil.copy(tmp_path / "1.aac", tmp_path / "2.aac")
+    told = asyncio.run(check(f"{www}/media.m3u8")).faults
+    assert any("2.aac begins 0.00 s behind" in one and "where 2.01 s are said" in one for one in told)
+
+
+def test_films_that_were_cut_and_their_packages_hold(tmp_path: Path) -> None:
+    """Pictures before the cut last a tick each, and count for no frame rate."""
+    film, late = tmp_path / "film.mp4", tmp_path / "cut.mp4"
+    source = "-f lavfi -i testsrc2=s=160x90:r=25:d=12 -f lavfi -i sine=440:r=48000:d=12"
+    run_ffmpeg(*f"{source} {H264} -bf 2 -c:a aac {film}".split())
+    run_ffmpeg(*f"-ss 3.1 -i {film} -c copy -avoid_negative_ts disabled {late}".split())
+    assert run_headwater("package", late, "--out", tmp_path / "out").returncode == 0
+    report = asyncio.run(check(str(tmp_path / "out")))
+    assert report.findings == []
+    assert report.looked_at > 10

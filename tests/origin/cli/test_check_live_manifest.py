@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.cli.dash_manifest_reader import LIVE_SEGMENTS, read_manifest
+from origin.cli.checks.manifest_reader import LIVE_SEGMENTS, read_manifest
 from tests.origin.cli.judgements import findings_in
 from tests.waiting import wait_for
 

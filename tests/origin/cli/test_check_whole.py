@@ -12,8 +12,9 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from origin.cli import segment_structure
-from origin.cli.check import CheckReport, check
+from origin.cli.check import check
+from origin.cli.checks import segment_structure
+from origin.cli.checks.report import CheckReport
 from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
 from tests.ports import kept_port

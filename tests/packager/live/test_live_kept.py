@@ -18,7 +18,8 @@ import m3u8
 import pytest
 from structlog.testing import capture_logs
 
-from origin.cli.check import CheckReport, check
+from origin.cli.check import check
+from origin.cli.checks.report import CheckReport
 from packager.live.channel import Channel
 from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process.ffmpeg_discovery import Tools, ToolsError

@@ -46,7 +46,7 @@ def test_the_segments_hold_the_packets_of_the_file_at_their_times(
         assert_same_packets(films.film(name), tmp_path, track, stream)
 
 
-def test_a_film_trimmed_without_encoding_starts_at_the_key_frame_before_and_stays_in_sync(
+def test_a_film_trimmed_without_encoding_starts_at_the_cut_and_stays_in_sync(
     tmp_path: Path,
 ) -> None:
     path = films.derived("trimmed.mp4", "bframes.mp4", before=("-ss", "3.32"))
@@ -54,9 +54,13 @@ def test_a_film_trimmed_without_encoding_starts_at_the_key_frame_before_and_stay
     assert video[0].pts < -0.5  # the key frame at 2 s is there for decoding alone
     ours = packets(write_out(path, "video", tmp_path), "v:0")
     assert [packet.digest for packet in ours] == [packet.digest for packet in video]
-    moved = ours[0].pts - video[0].pts
     assert ours[0].pts == 0
-    assert {round(a.pts - b.pts, 5) for a, b in zip(ours, video, strict=True)} == {round(moved, 5)}
+    shown = [(a.pts, b.pts) for a, b in zip(ours, video, strict=True) if b.pts >= 0]
+    (moved,) = {round(own - right, 4) for own, right in shown}
+    # What is there for decoding alone lasts a tick each.
+    hidden = sorted(a.pts for a, b in zip(ours, video, strict=True) if b.pts < 0)
+    assert hidden[-1] == pytest.approx(moved, abs=1e-4)
+    assert 0 < moved < 0.005
     shifted: dict[str, list[float]] = {}  # a tone has the same packet more than once
     for packet in packets(write_out(path, "audio", tmp_path), "a:0"):
         shifted.setdefault(packet.digest, []).append(packet.pts)

@@ -43,6 +43,9 @@ def esds(object_type: int, specific: bytes | None, flags: int = 0, optional: byt
     )
 
 
+PQ = b"nclx" + struct.pack(">HHHB", 9, 16, 9, 0)
+
+
 def hvcc(profile: int, compatibility: int, constraints: bytes, level: int) -> bytes:
     return box(
         b"hvcC",
@@ -62,7 +65,21 @@ def hvcc(profile: int, compatibility: int, constraints: bytes, level: int) -> by
         # AV1 binding §5: main profile, level 2.3 … and its 10-bit example
         (video(b"av01", box(b"av1C", bytes([0x81, 0x04, 0x0C, 0]))), "av01.0.04M.08"),
         (video(b"av01", box(b"av1C", bytes([0x81, 0x04, 0x4C, 0]))), "av01.0.04M.10"),
-        (video(b"av01", box(b"av1C", bytes([0x81, 0x4D, 0xE0, 0]))), "av01.2.13H.12"),
+        # the full form, where a default would be wrong: 4:4:4, and the binding's own example of PQ
+        (video(b"av01", box(b"av1C", bytes([0x81, 0x4D, 0xE0, 0]))), "av01.2.13H.12.0.000.01.01.01.0"),
+        (
+            video(b"av01", box(b"av1C", bytes([0x81, 0x04, 0x4E, 0])), box(b"colr", PQ)),
+            "av01.0.04M.10.0.112.09.16.09.0",
+        ),
+        # VP binding: its own example, and 4:4:4
+        (
+            video(b"vp09", full_box(b"vpcC", 1, 0, bytes([2, 10, 0xA3, 9, 16, 9, 0, 0]))),
+            "vp09.02.10.10.01.09.16.09.01",
+        ),
+        (
+            video(b"vp09", full_box(b"vpcC", 1, 0, bytes([1, 11, 0x86, 2, 2, 2, 0, 0]))),
+            "vp09.01.11.08.03.01.01.01.00",
+        ),
         (video(b"vp09", full_box(b"vpcC", 1, 0, bytes([2, 10, 0xA2, 1, 1, 1, 0, 0]))), "vp09.02.10.10"),
         (sound(b"mp4a", esds(0x40, LC_48000_STEREO)), "mp4a.40.2"),
         (sound(b"mp4a", esds(0x40, bytes([0x2B, 0x92, 0x08, 0]))), "mp4a.40.5"),

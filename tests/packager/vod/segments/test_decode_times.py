@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.vod.segments.decode_times import decode_times_in_time, decode_times_in_turn
+from packager.vod.movie.decode_times import decode_times_in_time, decode_times_in_turn
 
 PICTURE = 512
 """Ticks of a picture."""

@@ -99,7 +99,7 @@ def test_a_cue_that_spans_a_cut_is_in_both_segments(library: Path, tmp_path: Pat
 def test_an_edit_list_that_moves_the_picture_moves_the_text_with_it(
     name: str, cut: int, library: Path, tmp_path: Path
 ) -> None:
-    """Of a film that was cut without encoding the published picture begins earlier; the distance stays.
+    """Of a film that was cut without encoding, hidden pictures last some ticks; the distance stays.
 
     What ffprobe says of the cut film's text isn't asked: it moves the edit to a sample's beginning.
     """
@@ -116,7 +116,8 @@ def test_an_edit_list_that_moves_the_picture_moves_the_text_with_it(
     with Library(library).open(name) as file:
         lead_in = round(read_index(file.pread, file.size).lead_in * 1000)
     first = float(probe(film, "-show_packets", "-select_streams", "v")["packets"][0]["pts_time"])
-    assert lead_in == pytest.approx(max(0, -1000 * first), abs=1)
+    assert (first < 0) is bool(cut)
+    assert bool(cut) <= lead_in <= 5 * bool(cut)
     for track, early in (("und", cut), ("fr", 0)):
         shown = [(cue.start - lead_in, cue.end - lead_in) for cue in cues_of(titles, name, track)]
         wanted = [(start - early, end - early) for start, end, _ in CUES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from urllib.parse import urljoin
@@ -27,6 +27,10 @@ _FIELD = re.compile(r"\$(?:(Number|Time|RepresentationID|Bandwidth)(?:%0(\d{1,2}
 
 MANNERS = ("SegmentTemplate", "SegmentList", "SegmentBase")
 """Elements that say where segments are; of two on one level there is one."""
+
+
+CHANNELS = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
+TRICK_PLAY = "http://dashif.org/guidelines/trickmode"
 
 
 class ManifestError(Exception):
@@ -60,6 +64,10 @@ class CheckedRepresentation:
         period: the number of its period.
         period_seconds: how long that lasts; 0 where nothing is said.
         is_live: whether the stream goes on, so that only its newest segments are listed.
+        attributes: of the representation and its adaptation set.
+        channels: value of AudioChannelConfiguration by DASH's own scheme; empty without one.
+        is_trick_play: whether it is for trick play, so that it has but some of the pictures.
+        is_protected: whether its samples are encrypted.
     """
 
     name: str
@@ -75,6 +83,10 @@ class CheckedRepresentation:
     period: int = 0
     period_seconds: float = 0
     is_live: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    channels: str = ""
+    is_trick_play: bool = False
+    is_protected: bool = False
 
 
 def read_manifest(url: str, text: str, now: float) -> list[list[CheckedRepresentation]]:
@@ -89,6 +101,19 @@ def read_manifest(url: str, text: str, now: float) -> list[list[CheckedRepresent
     Raises:
         ManifestError: it isn't one.
     """
+    root = parse_manifest(text)
+    try:
+        return list(_sets(url, root, now if root.get("type", "static") == "dynamic" else None))
+    except (ValueError, OverflowError, ZeroDivisionError) as error:
+        raise ManifestError(f"has a value that can't be read: {error}") from None
+
+
+def parse_manifest(text: str) -> ElementTree.Element:
+    """Parse a manifest's elements.
+
+    Raises:
+        ManifestError: it isn't one.
+    """
     if (
         "<!DOCTYPE" in text or "<!ENTITY" in text
     ):  # which no manifest needs, and which makes texts of any length
@@ -99,10 +124,7 @@ def read_manifest(url: str, text: str, now: float) -> list[list[CheckedRepresent
         raise ManifestError(f"isn't well-formed XML: {error}") from None
     if root.tag != f"{NAMESPACE}MPD":
         raise ManifestError("isn't an MPD (ISO/IEC 23009-1 §5.3.1.2)")
-    try:
-        return list(_sets(url, root, now if root.get("type", "static") == "dynamic" else None))
-    except (ValueError, OverflowError, ZeroDivisionError) as error:
-        raise ManifestError(f"has a value that can't be read: {error}") from None
+    return root
 
 
 def _sets(url: str, root: ElementTree.Element, now: float | None) -> Iterator[list[CheckedRepresentation]]:
@@ -118,7 +140,7 @@ def _sets(url: str, root: ElementTree.Element, now: float | None) -> Iterator[li
     if now is not None:
         periods, elapsed = _on_air(root, [one for _, one in periods], now)
     for number, period in periods:
-        duration = _seconds(period.get("duration") or root.get("mediaPresentationDuration") or "")
+        duration = duration_seconds(period.get("duration") or root.get("mediaPresentationDuration") or "")
         for one in period.iterfind(f"{NAMESPACE}AdaptationSet"):
             found = []
             for representation in one.iterfind(f"{NAMESPACE}Representation"):
@@ -149,13 +171,13 @@ def _on_air(
     found, begin, after = None, 0.0, 0.0
     for number, one in enumerate(periods):
         # §5.3.2.1: a period without a start begins where the one before it ends.
-        start = _seconds(one.get("start", "")) if "start" in one.attrib else after
-        after = start + _seconds(one.get("duration", ""))
+        start = duration_seconds(one.get("start", "")) if "start" in one.attrib else after
+        after = start + duration_seconds(one.get("duration", ""))
         if start <= elapsed:
             found, begin = (number, one), start
     if found is None:
         raise ManifestError("has no period that has begun (ISO/IEC 23009-1 §5.3.2.1)")
-    lasts = _seconds(found[1].get("duration", "")) or elapsed
+    lasts = duration_seconds(found[1].get("duration", "")) or elapsed
     return [found], min(elapsed - begin, lasts)
 
 
@@ -164,7 +186,8 @@ def _base(url: str, element: ElementTree.Element) -> str:
     return url if told is None or not told.text else urljoin(url, told.text.strip())
 
 
-def _seconds(text: str) -> float:
+def duration_seconds(text: str) -> float:
+    """Return the seconds of an XML duration such as ``PT2.5S``; 0 of any other text."""
     found = _DURATION.fullmatch(text)
     days, hours, minutes, seconds = (float(one or 0) for one in found.groups()) if found else (0.0,) * 4
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
@@ -212,6 +235,9 @@ def _representation(
     elif manner == "SegmentList":
         listed = islice(children["SegmentList"].iterfind(f"{NAMESPACE}SegmentURL"), MAX_SEGMENTS)
         segments = [_piece(base, one, "media", "mediaRange") for one in listed]
+    elif not manner and levels[2].find(f"{NAMESPACE}BaseURL") is not None:
+        # §5.3.9.2.1: a representation without segment information is a single segment
+        segments = [CheckedPiece(base)]
     index = _span(manners["indexRange"]) if manner == "SegmentBase" and "indexRange" in manners else None
     told = attributes.get("startWithSAP") or attributes.get("subsegmentStartsWithSAP") or "0"
     aligned = attributes.get("segmentAlignment") or attributes.get("subsegmentAlignment") or "false"
@@ -227,7 +253,24 @@ def _representation(
         index=None if index is None else CheckedPiece(base, index),
         starts=[seconds for _, seconds in starts],
         is_live=elapsed is not None,
+        attributes=attributes,
+        channels=_channels(levels),
+        is_trick_play=any(
+            one.get("schemeIdUri") == TRICK_PLAY
+            for name in ("EssentialProperty", "SupplementalProperty")
+            for one in levels[1].iterfind(f"{NAMESPACE}{name}")
+        ),
+        is_protected=any(one.find(f"{NAMESPACE}ContentProtection") is not None for one in levels[1:]),
     )
+
+
+def _channels(levels: Sequence[ElementTree.Element]) -> str:
+    """Return the number of channels that a representation or its set has (§5.8.5.4)."""
+    for level in reversed(levels[1:]):
+        for one in level.iterfind(f"{NAMESPACE}AudioChannelConfiguration"):
+            if one.get("schemeIdUri") == CHANNELS:
+                return one.get("value", "")
+    return ""
 
 
 def _names(

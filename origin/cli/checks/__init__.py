@@ -1,0 +1,1 @@
+"""Rules of ``headwater check`` for playlists, manifests and segments: texts and bytes in, findings out."""
