@@ -154,6 +154,9 @@ export async function getWithToken(address, given, method) {
 /** Has the server change something with the admin token. */
 export const send = (address, method) => get(address, token, method);
 
+/** Has the server make or change something that is described, with the admin token; returns how it is now. */
+export const put = async (address, content) => (await get(address, token, "PUT", content)).json();
+
 /** Makes an address to give away, by the admin token. */
 export const sign = async (wanted) => (await get("/api/sign", token, "POST", wanted)).json();
 

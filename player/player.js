@@ -260,6 +260,8 @@ for (const name of NAMES) {
 stage.preparation.onUnauthorized = askForAdministrator;
 views.live.onUnauthorized = (sentence) => askForAdministrator(sentence);
 views.live.onChange = () => refresh(false);
+radio.onChange = () => refresh(false);
+radio.onUnauthorized = (sentence) => askForAdministrator(sentence);
 const toAdministrator = () => {
   askForAdministrator(FOR_ADMINISTRATOR);
   byId("administrator").querySelector("input").focus();

@@ -7,6 +7,7 @@ import { OF_CHANNEL, OF_RECORDING, Past, spanIn } from "./past.js";
 import { Programmes } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
 import { Recordings, withItem } from "./recordings.js";
+import { Tables } from "./tables.js";
 import { keep, recall } from "../storage.js";
 
 const STATES = {
@@ -52,23 +53,34 @@ export class LiveView {
   #cutter;
   #recordings = new Recordings("live");
   #empty = el("p", { class: "empty", hidden: true });
+  #tables = new Tables("live", (name, made) => this.#showMade(name, made));
+  #load = () => {};
 
   constructor(stage) {
     this.stage = stage;
     this.#past = new Past(OF_CHANNEL, () => stage.playback.dateAt(stage.playback.video.currentTime));
     const moment = ({ available_from: start }) => new Date(1000 * (start + stage.playback.video.currentTime));
     this.#cutter = new Past(OF_RECORDING, () => moment(this.#playedRecording));
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#recordings.node, this.#operator);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#recordings.node, this.#operator, this.#tables.node);
   }
 
   /** @param ask called with a sentence where the admin token is needed, or without one where the given one is wrong */
   set onUnauthorized(ask) {
     this.#event.onUnauthorized = ask;
+    this.#tables.onUnauthorized = ask;
   }
 
   /** @param load called when the list is to be loaded again */
   set onChange(load) {
     this.#event.onChange = load;
+    this.#load = load;
+  }
+
+  /** Leads to a channel that was made or changed, with its key if that was made, too. */
+  async #showMade(name, made) {
+    if (made?.publish_key && !made.publish_key.startsWith("*")) this.#publisher.reveal(name, made.publish_key);
+    await this.#load();
+    if (name) location.hash = `#live/${encodePath(name)}`;
   }
 
   /** Adds a channel that the address names, or its recording, to those of the list. */
@@ -96,6 +108,7 @@ export class LiveView {
 
   update(items) {
     this.#items = items;
+    this.#tables.update();
     // The next event of a channel that had nothing to play.
     const begun = this.#awaited && items.find((item) => item.name === this.#awaited.name && item.hls);
     if (begun) this.enter(begun.name, this.#awaited.options);

@@ -32,6 +32,8 @@ export class PublisherPanel {
   #isOnlyHash = false;
   #isOver = false;
   #publisher = null;
+  /** The channel whose key was made just now, and the key: it is shown as soon as the channel is. */
+  #made = { name: "", key: "" };
   #dot = el("span", { class: "dot", "aria-hidden": "true" });
   #state = el("span", { class: "state" });
   #facts = new Rows();
@@ -64,7 +66,16 @@ export class PublisherPanel {
     const name = this.#publisher ? item.name : "";
     if (name !== this.#name) this.#hide();
     this.#name = name;
+    if (name && name === this.#made.name) {
+      this.#key = this.#made.key;
+      this.#made = { name: "", key: "" };
+    }
     if (this.#publisher) this.#show();
+  }
+
+  /** Shows the key of a channel that was just made, once that is looked at. */
+  reveal(name, key) {
+    this.#made = { name, key };
   }
 
   #show() {

@@ -10,6 +10,7 @@ import { Programmes } from "./programmes.js";
 import { lookAt, refusalOf } from "../refusal.js";
 import { Progress, Retry } from "../retry.js";
 import { Recordings, withItem } from "./recordings.js";
+import { Tables } from "./tables.js";
 import { StationCard, isClosed } from "./station.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { joinVolume } from "../controls/volume.js";
@@ -53,6 +54,14 @@ export class RadioView {
   #moving = el("div", { class: "moving" }, this.#position, this.#toLive);
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "radio-status" });
   #empty = el("p", { class: "empty", hidden: true });
+  #tables = new Tables("radio", () => this.onChange());
+  /** @param ask called with a sentence where the admin token is needed */
+  set onUnauthorized(ask) {
+    this.#tables.onUnauthorized = ask;
+  }
+
+  /** Called when the list is to be loaded again. */
+  onChange = () => {};
 
   /** @param onPlay called when a station begins, so that other media can be stopped; sharing offers to share stations */
   constructor(onPlay, sharing) {
@@ -61,7 +70,7 @@ export class RadioView {
     this.audio.preload = "none";
     byId("panel-radio").append(
       el("div", { class: "dial" }, el("h2", {}, "Stations"), volumeControls(this.audio)),
-      this.#list, this.#empty, this.#status, this.#recordings.node);
+      this.#list, this.#empty, this.#status, this.#recordings.node, this.#tables.node);
     this.#position.addEventListener("input", () => { this.audio.currentTime = this.#position.valueAsNumber; });
     this.#earlier.addEventListener("message", ({ detail }) => this.#span && say(this.#status, detail));
     for (const change of ["play", "pause"]) this.audio.addEventListener(change, () => this.#show());
@@ -99,6 +108,7 @@ export class RadioView {
       this.#progress.expect(BACK_STUCK_MS);
       this.#retry.now();
     }
+    this.#tables.update();
     sayEmpty(this.#empty, items, "radio", EMPTY, NO_STATIONS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));
     this.#recordings.update(items);

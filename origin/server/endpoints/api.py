@@ -61,6 +61,9 @@ log = structlog.get_logger()
 CHECKED_AT_ONCE = 150
 """Most event channels of a page whose keys are compared with that of the request."""
 
+CONFIGURATION = frozenset({"configuration", "schema"})
+"""Query parameters by which a list is that of the configuration's tables, or describes their keys."""
+
 _VISIBLE = "headwater.visible"
 """Key of a scope with what lists show to its request, by the area of their addresses."""
 
@@ -169,7 +172,7 @@ class Api:
 
     async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make after the server's own."""
-        if "configuration" in request.query_params:
+        if not CONFIGURATION.isdisjoint(request.query_params):
             return await self._tables["live"].list_all(request)
         live = self._services_of.live
         streams: list[Channel | LiveStream] = [*live.channels.values(), *live.streams_of_others()]
@@ -373,7 +376,7 @@ class Api:
 
     async def radio(self, request: Request) -> Response:
         """List the stations, without details of those that the request may not listen to."""
-        if "configuration" in request.query_params:
+        if not CONFIGURATION.isdisjoint(request.query_params):
             return await self._tables["radio"].list_all(request)
         every = tuple(self._services_of.mounts.values())
         listed = [one for one in every if not one.options.is_hidden]
@@ -429,7 +432,7 @@ class Api:
 
     async def relays(self, request: Request) -> Response:
         """List the relays of token streams, whose callers need a token, with their addresses."""
-        if "configuration" in request.query_params:
+        if not CONFIGURATION.isdisjoint(request.query_params):
             return await self._tables["relay"].list_all(request)
 
         async def describe_all(_: Request, relays: Sequence[TokenRelay]) -> Described:

@@ -7,6 +7,7 @@ tables come and go.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -31,6 +32,7 @@ from origin.server.tables.made_tables import (
     RefusedChangeError,
     TableValues,
 )
+from origin.server.tables.table_changes import SECTIONS
 
 AREAS = {"live": "live", "radio": "radio", "relay": "relays"}
 """The part of the address of each section, by the section."""
@@ -94,6 +96,8 @@ class TableEndpoint:
         """List the tables that are in effect, those of the configuration and those that were made."""
         if (refused := await self._access.refuse_others(request)) is not None:
             return refused
+        if "schema" in request.query_params:
+            return as_json(schema_of(self._section))
         reveals = _reveals(request)
         known = self._made().known(self._reload(), self._section)
         page = ListPage.of(request.query_params, *(one for one in PARAMETERS if one in request.query_params))
@@ -178,6 +182,14 @@ class TableEndpoint:
         if made.made_key:
             shown[MADE_KEYS[self._section]] = made.made_key
         return as_json(shown, status)
+
+
+@functools.cache
+def schema_of(section: str) -> dict[str, Any]:
+    """Return the JSON schema of each key of a section's tables."""
+    kind = SECTIONS[section]
+    found: dict[str, Any] = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    return found
 
 
 def _reveals(request: Request) -> bool:

@@ -89,6 +89,7 @@ FILES = {
     "views/radio.js": SCRIPT,
     "views/recordings.js": SCRIPT,
     "views/station.js": SCRIPT,
+    "views/tables.js": SCRIPT,
     "views/tokencollector.js": SCRIPT,
     "views/virtuallist.js": SCRIPT,
     "vendor/hls.min.mjs": SCRIPT,
