@@ -170,7 +170,7 @@ class WebTokenKeys:
         binding = "" if not client else NETWORK if "/" in client else ADDRESS
         plain = name if NAME.fullmatch(name) else ""
         create = _create(claims.get("create"))
-        paths = () if create and "paths" not in claims else _paths(claims.get("paths"))
+        paths = () if create and "paths" not in claims else _paths(claims["paths"])
         begins = _seconds(claims.get("nbf", 0)) - LEEWAY_SECONDS
         return Token(
             functools.partial(_own_paths, paths),

@@ -80,7 +80,7 @@ export class Sharing {
     const isWithFile = this.#field("share-file").checked && !this.#field("share-file-box").hidden;
     const how = { for: this.#field("share-for").value, name: this.#field("share-name").value.trim() };
     try {
-      const { url, page, expires } = await sign({ path: address, ...how, clips: true });
+      const { url, page, expires, open: isOpen } = await sign({ path: address, ...how, clips: true });
       // A token for what is made of a film doesn't open the film's file.
       const file = isWithFile ? await sign({ path: withoutToken(this.#file), ...how }) : null;
       if (address !== this.#address) return;
@@ -92,7 +92,9 @@ export class Sharing {
       for (const node of this.#form.querySelectorAll(".for-files")) node.hidden = !file;
       this.#field("shared").hidden = false;
       for (const button of this.#form.querySelectorAll("[data-copies]")) say(button, "Copy");
-      say(this.#field("sharing-state"), `Whoever has one of these addresses can play this until ${untilWhen(expires)}.`);
+      say(this.#field("sharing-state"), isOpen
+        ? "Everybody can play this, also without a token and for longer: it isn't closed."
+        : `Whoever has one of these addresses can play this until ${untilWhen(expires)}.`);
       this.#field("shared-page").select();
     } catch (error) {
       say(this.#field("sharing-state"), error.reason || "The server doesn't answer.");

@@ -67,7 +67,7 @@ export class LibraryView {
     joinPlayback(stage.playback, (places) => next.step(places));
     byId("anew").addEventListener("click", () => this.#beginAnew());
     const { list, box } = makeScroller("Library");
-    this.#list = new VirtualList(list, (query) => this.#fetch(query), () => makeRow(this.#posters, () => this.#chosen));
+    this.#list = new VirtualList(list, (query) => this.#fetch(query), () => makeRow(this.#posters, () => this.#chosen, () => this.#folder));
     this.#select.append(...Object.entries(SORTS).map(([value, label]) => el("option", { value }, label)));
     const sort = recall("sort", this.#sort);
     if (Object.hasOwn(SORTS, sort)) this.#sort = sort;
@@ -392,12 +392,15 @@ function describe(item) {
   ].filter(Boolean).join(" · ");
 }
 
-function describeRow(item) {
+function describeRow(item, shown) {
   if (item.kind === "folder") return count(item.files.toLocaleString(), "file", "files");
   const { reason } = judge(item);
-  if (reason) return `Not playable here: ${reason}.`;
-  // Its length is on its picture.
-  return describe({ ...item, duration: null, unused: [] });
+  const folder = folderOf(item.path);
+  // A search finds items of several folders. The length is on the picture.
+  return [
+    folder !== shown && folder.slice(shown && shown.length + 1),
+    reason ? `Not playable here: ${reason}.` : describe({ ...item, duration: null, unused: [] }),
+  ].filter(Boolean).join(" · ");
 }
 
 function mark(link, chosen) {
@@ -405,8 +408,8 @@ function mark(link, chosen) {
   else link.removeAttribute("aria-current");
 }
 
-/** A row whose item changes while the list is scrolled. */
-function makeRow(posters, chosen) {
+/** A row whose item changes while the list is scrolled; the functions return the item that plays, and the folder that is shown. */
+function makeRow(posters, chosen, shown) {
   const name = el("span", { class: "name", dir: "auto" });
   const facts = el("span", { class: "quiet" });
   const canvas = el("canvas", { ...POSTER, class: "poster", "aria-hidden": "true" });
@@ -426,7 +429,7 @@ function makeRow(posters, chosen) {
       link.dataset.kind = kind;
       link.title = path;
       say(name, item ? titleOf(item) : "…");
-      say(facts, item ? describeRow(item) : "");
+      say(facts, item ? describeRow(item, shown()) : "");
       say(length, item?.duration && !item.incomplete ? clock(item.duration) : "");
       mark(link, chosen());
       posters.show(canvas, item?.thumbnails ?? item?.cover ?? item?.poster ?? null);

@@ -15,8 +15,12 @@ const STATES = {
   starting: "starting",
   down: "down: the channel goes on by itself once its source is back",
   idle: "waiting for a publisher",
+  slate: "waiting for a publisher, with a slate",
   ended: "over",
 };
+
+/** The state of a channel; one that shows its slate is on air for players alone. */
+const stateOf = ({ state, publisher }) => (state === "live" && publisher?.on_air === false ? "slate" : state);
 
 /** Words for each state in which a channel has no picture; a channel that is on air needs none. */
 const OFF_AIR = {
@@ -242,7 +246,7 @@ export class LiveView {
 
 function describe(item) {
   return [
-    STATES[item.state] ?? item.state,
+    STATES[stateOf(item)] ?? item.state,
     item.renditions?.join(", "),
     isAdministrator() && item.part_target && `parts of ${Number(item.part_target.toFixed(3))} s`,
     isOwner() && count(item.viewers ?? 0, "viewer", "viewers"),
@@ -259,7 +263,7 @@ function makeRow(item) {
     node: el("li", {}, link),
     mark: marker(link),
     update(now) {
-      dot.dataset.state = now.state;
+      dot.dataset.state = stateOf(now);
       say(facts, describe(now));
     },
   };

@@ -45,7 +45,10 @@ const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(3)
 const reach = (item) => Math.min(DAY_S, item.window_hours * 3600);
 
 /** Seconds of a recording, by its own clock, and the addresses of what the page plays of it. */
-const inRecording = (item, from, to) => new URLSearchParams({ t: (from - item.available_from).toFixed(1), end: (to - item.available_from).toFixed(1) });
+function inRecording(item, from, to) {
+  const [t, end] = [from, to].map((date) => Math.max(date - item.available_from, 0).toFixed(1));
+  return new URLSearchParams({ t, end });
+}
 
 const beside = (hls, name, query) => `${hls.replace(/master\.m3u8.*$/, name)}?${new URLSearchParams(query)}`;
 
@@ -267,7 +270,9 @@ export class Past {
     const view = this.#isRecording ? `${this.#link()}?${inRecording(this.#item, from, to)}` : this.#link(`/clip:${iso(from)}/${iso(to)}`);
     this.#play.href = view;
     this.#file.href = beside(this.#item.hls, this.#kind.clip, { start: iso(from), end: iso(to) });
-    say(this.#kept, this.#keptFor(from));
+    // An administrator's own token isn't in the address of the page.
+    const isClosed = this.#item.hls.startsWith("/t/") && !location.pathname.startsWith("/t/");
+    say(this.#kept, `${this.#keptFor(from)}${isClosed ? " Who opens this address needs a token, which “Share” makes." : ""}`);
     this.#address.value = `${location.origin}${location.pathname}${view}`;
     say(this.#copied, "");
   }

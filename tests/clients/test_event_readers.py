@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.cdn.caches import running
 from tests.clients.conftest import TIMEOUT_SECONDS
@@ -142,6 +143,17 @@ def command_of(reader: Reader) -> list[str]:
     if name == "node" and subprocess.run([path, *arguments[:-2], "-e", "0"], capture_output=True).returncode:
         pytest.skip(f"this node has no {arguments[0]}")
     return [path, *arguments]
+
+
+def test_a_front_for_websockets_passes_everything_else_on(front: tuple[str, dict[bool, str]]) -> None:
+    suffix, addresses = front
+    channel = next(iter(READERS)) + suffix
+    for path in ("/", "/api/events", f"/events/{channel}?since=", f"/events?channel={channel}&since="):
+        answer = httpx.get(f"{addresses[True]}{path}", trust_env=False, timeout=TIMEOUT_SECONDS)
+        assert answer.is_success, (path, answer.status_code)
+    with connect(f"{addresses[True].replace('http:', 'ws:')}/events", proxy=None) as several:
+        several.send(json.dumps({"subscribe": channel}))
+        assert json.loads(several.recv(TIMEOUT_SECONDS))["subscribed"] == channel
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Response
+from playwright.async_api import Browser, Response, expect
 
 from packager.library.demo_media import cache_folder, folder
 from packager.process.ffmpeg_discovery import Tools
@@ -355,3 +355,14 @@ async def test_the_keys_of_video_sites_move_the_film(tab: Tab) -> None:
     # The last one: a browser may take no keys while its window changes.
     await keyboard.press("f")
     await tab.until("document.fullscreenElement !== null")
+
+
+async def test_a_search_says_in_which_folder_an_item_is(tab: Tab) -> None:
+    await tab.open("library")
+    (song, *_) = await tab.value("fetch('/api/library?folder=music').then((answer) => answer.json())")
+    facts = tab.page.locator(f'a.row[data-path="{song["path"]}"] .quiet')
+    await tab.page.get_by_role("searchbox").fill(song["name"])
+    await expect(facts).to_have_text(re.compile("^music · "))
+    await tab.page.get_by_role("searchbox").fill("")
+    await tab.open("library/music/")
+    await expect(facts).to_have_text(re.compile("^(?!music · )."))

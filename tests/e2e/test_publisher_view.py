@@ -7,12 +7,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Browser, ViewportSize
+from playwright.async_api import Browser, ViewportSize, expect
 
 from tests.conftest import start_server
+from tests.copied_channel import film
 from tests.e2e.conftest import open_tab
 from tests.keys import ADMIN_TOKEN
 from tests.origin.ingest.studio import KEY, Studio, encoder_arguments, encoding, studio
+from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 
 pytestmark = pytest.mark.e2e
@@ -107,3 +109,25 @@ async def test_the_page_makes_a_new_key_where_only_the_hash_of_one_is_known(
             assert tab.troubles == []
         finally:
             server.stop()
+
+
+@pytest.fixture
+def studio_with_slate(tmp_path: Path) -> Iterator[Studio]:
+    with studio(tmp_path, more=f'offline = "{film()}"\n') as one:
+        one.wait_for_state("live")
+        yield one
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_channel_with_its_slate_waits_for_a_publisher(
+    browser: Browser, studio_with_slate: Studio
+) -> None:
+    one = studio_with_slate
+    tab = await open_tab(browser, one.server.url)
+    await tab.open("live/studio")
+    state = tab.page.locator(".row .state")
+    await expect(state).to_contain_text("waiting for a publisher, with a slate")
+    with encoding(*encoder_arguments().split(), "-method", "PUT", f"{one.address}?key={KEY}"):
+        await expect(state).to_contain_text("on air", timeout=1000 * CLIENT_SECONDS)
+    await expect(state).to_contain_text("with a slate", timeout=1000 * CLIENT_SECONDS)
+    await tab.page.context.close()

@@ -106,6 +106,18 @@ async def test_an_owner_comes_to_closed_folders_from_the_library_and_shares_one(
 
 
 @in_session
+async def test_who_shares_what_is_open_is_told_so(browser: Browser, server: ServerProcess) -> None:
+    tab = await open_tab(browser, server.url, viewport=SMALL)
+    await tab.open("library/film.mp4?admin")
+    await give_admin_token(tab)
+    await tab.page.get_by_role("button", name="Share", exact=True).click()
+    await make_address(tab)
+    await expect(tab.page.locator("#sharing-state")).to_contain_text("Everybody can play this")
+    assert tab.troubles == []
+    await tab.page.context.close()
+
+
+@in_session
 async def test_a_station_is_shared_from_its_card(browser: Browser, server: ServerProcess) -> None:
     tab = await open_tab(browser, server.url, viewport=DESKTOP)
     await tab.open("radio?admin")

@@ -85,6 +85,9 @@ async def test_what_share_makes_plays_on_the_page_and_in_vlc(
     await tab.page.get_by_role("textbox", name="Admin token").fill(ADMIN_TOKEN)
     await tab.page.get_by_role("button", name="Show it").click()
     await tab.playing()
+    if kind == "recording":
+        await tab.page.get_by_role("button", name="Cut a clip").click()
+        await tab.page.get_by_text("Who opens this address needs a token").wait_for()
     await tab.page.get_by_role("button", name="Share", exact=True).click()
     await tab.page.get_by_role("button", name="Make an address").click()
     await tab.until("document.getElementById('shared-media').value")

@@ -120,6 +120,8 @@ def routes(keys: TokenKeys, access: AccessPolicy, served: Callable[[], SignableA
             return plain_refusal(400, str(error), UNCACHED)
         faults = await SHARED_THREADS.run(lambda: addresses.faults(path, publishes=wanted.publish))
         found = {"url": f"{base}{signed.address}", "page": f"{base}{signed.page}"}
-        return as_json({**found, "token": signed.token, "expires": signed.expires, "faults": faults})
+        is_open = addresses.is_open(unquote(path.partition("?")[0]))
+        told = {"token": signed.token, "expires": signed.expires, "open": is_open, "faults": faults}
+        return as_json({**found, **told})
 
     return [Route(ADDRESS, sign, methods=["GET", "POST"])]

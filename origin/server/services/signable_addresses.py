@@ -104,9 +104,13 @@ class SignableAddresses:
         path = unquote(address.partition("?")[0])
         found = list(self._faults(path, publishes=publishes))
         is_nothing = bool(found) and found[0].startswith(NOTHING)
-        if not (publishes or is_nothing) and not any(map(self.protected.signed_paths, self._within(path))):
+        if not (publishes or is_nothing) and self.is_open(path):
             found.append(f"{path} is open: everybody may fetch it without a token")
         return found
+
+    def is_open(self, path: str) -> bool:
+        """Return whether everybody may fetch a path, and what a token for the path opens."""
+        return not any(map(self.protected.signed_paths, self._within(path)))
 
     def _within(self, path: str) -> Iterator[str]:
         """Yield the paths of which one needs a token where anything does that a path's token opens."""

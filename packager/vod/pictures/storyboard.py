@@ -44,6 +44,10 @@ LONGER_SIDE = 192
 """Pixels of a small picture's longer side."""
 
 INTERVAL_SECONDS = 10
+
+LONGER_SECONDS = Fraction(1, 10)
+"""By how much encoded renditions last longer than the film at most: players ask for its picture, too."""
+
 COLUMNS = 10
 ROWS = 10
 
@@ -254,7 +258,7 @@ def make_storyboard(
         raise UnsupportedError("it has no picture")
     seconds = max(Fraction(int(track.times[-1]), track.timescale), duration)
     interval = max(INTERVAL_SECONDS, math.ceil(seconds / MAX_PICTURES))
-    count = math.ceil(seconds / interval)
+    count = math.ceil((seconds + LONGER_SECONDS) / interval)
     begins = np.arange(count) * (interval * track.timescale)
     times = frames.times[:-1]
     later = np.minimum(times.searchsorted(begins), len(times) - 1)
@@ -273,7 +277,7 @@ def make_storyboard(
         start=track.samples.start,
         init=track.init,
         interval=interval,
-        seconds=seconds,
+        seconds=seconds if seconds > (count - 1) * interval else seconds + LONGER_SECONDS,
         offsets=frames.offsets[chosen],
         sizes=frames.frame_sizes[chosen],
         size=_fitting(_shape(track)),

@@ -114,6 +114,7 @@ FAULTS = {
     "the token is for another audience (aud)": token(aud="others"),
     "the token is of another issuer (iss)": token(iss="https://others.example"),
     "the token lacks exp": token(exp=None),
+    "the token lacks paths": token(paths=None),
     "the token is for another client": token(address="192.0.2.7"),
     "the token isn't valid for this address": token(paths=["/vod/film"]),
     "the token doesn't allow publishing": token(publish=False),

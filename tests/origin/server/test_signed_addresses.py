@@ -273,10 +273,13 @@ def test_the_administrator_signs_addresses_over_http(client: httpx.Client) -> No
     assert (made.status_code, made.headers["cache-control"], set(made.json())) == (
         200,
         "no-store",
-        {"url", "page", "token", "expires", "faults"},
+        {"url", "page", "token", "expires", "open", "faults"},
     )
     assert made.json()["url"] == f"{client.base_url}/t/{made.json()['token']}{FILM}".replace("//t/", "/t/")
     assert client.get(made.json()["url"]).status_code == 200
+    assert made.json()["open"] is False
+    other = {**wanted, "path": "/vod/open.mp4/master.m3u8"}
+    assert client.post("/api/sign", json=other, headers=BEARER).json()["open"] is True
     for changed in (
         {"path": "films//film"},
         {"for": "0"},
@@ -289,12 +292,8 @@ def test_the_administrator_signs_addresses_over_http(client: httpx.Client) -> No
         answer = client.post("/api/sign", json={**wanted, **changed}, headers=BEARER)
         assert answer.status_code == 400, changed
     assert client.post("/api/sign", content=b"{}", headers=BEARER).status_code == 415
-    assert (
-        client.post(
-            "/api/sign", content=b" " * 20_000, headers={**BEARER, "content-type": "application/json"}
-        ).status_code
-        == 413
-    )
+    fields = {**BEARER, "content-type": "application/json"}
+    assert client.post("/api/sign", content=b" " * 20_000, headers=fields).status_code == 413
 
 
 def test_the_log_names_the_viewer_and_has_no_token(

@@ -31,6 +31,26 @@ def test_a_sound_that_lasts_longer_than_its_picture_has_small_pictures_to_its_en
     assert sum(one.duration for one in storyboard.playlist().segments) == storyboard.seconds
 
 
+@pytest.mark.parametrize("duration", [Fraction(20), Fraction("19.96"), Fraction("20.04"), Fraction(25)])
+def test_the_pictures_stand_for_all_of_renditions_that_last_longer_by_a_frame(
+    duration: Fraction, tmp_path: Path
+) -> None:
+    path = tmp_path / "film.mp4"
+    run_ffmpeg(*f"{PICTURE} -c:v libx264".split(), path)
+    data = path.read_bytes()
+    index = read_index(lambda offset, length: data[offset : offset + length], len(data))
+    picture = index.picture
+    assert picture is not None
+    storyboard = make_storyboard(path.name, (1, 2), picture, marked_i_frames(picture), duration)
+    # A frame of AAC at 32 kHz lasts 32 ms, and an encoder begins with two.
+    longer = duration + Fraction("0.064")
+    # ISO/IEC 23009-1 §5.3.9.5.3: a period has as many segments as its duration divided by theirs, rounded up.
+    images = -(-longer // (storyboard.interval * storyboard.per_sprite))
+    assert storyboard.sprites == images
+    times = [line.split(" --> ") for line in storyboard.vtt().splitlines() if "-->" in line]
+    assert all(begin < end for begin, end in times)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
