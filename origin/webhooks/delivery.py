@@ -163,6 +163,7 @@ class Delivery:
         self._free = asyncio.Semaphore(limits.subjects)
         self._tasks: asyncio.TaskGroup | None = None
         self._is_gone = self._has_read = False
+        self._is_kept = set[str]()
 
     def put(self, event: StateEvent) -> None:
         """Send an event after those of its subject before; never waits."""
@@ -182,6 +183,7 @@ class Delivery:
         async with asyncio.TaskGroup() as tasks:
             try:
                 for event in () if self._has_read else await self._kept.read():
+                    self._is_kept.add(event.id)
                     self.put(event)
                 self._has_read = True
                 for subject, queue in tuple(self._queues.items()):
@@ -210,7 +212,8 @@ class Delivery:
             if not reason or self._is_gone:
                 break
             failures += 1
-            if failures == 1:
+            if event.id not in self._is_kept:
+                self._is_kept.add(event.id)
                 await self._kept.write(event)
             self._note_trouble(reason)
             pause = max(pause, self._limits.retries.pause(failures))
@@ -218,7 +221,8 @@ class Delivery:
                 log.error("an event was lost", webhook=self.name, message=event.id, reason=reason)
                 break
             await asyncio.sleep(pause)
-        if failures:
+        if event.id in self._is_kept:
+            self._is_kept.discard(event.id)
             await self._kept.remove(event)
 
     async def _attempt(self, event: StateEvent) -> tuple[str, float]:

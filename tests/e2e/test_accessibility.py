@@ -7,6 +7,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess
+from tests.e2e.axe import RULES, SERIOUS
 from tests.e2e.conftest import DESKTOP, Tab, open_tab
 from tests.e2e.scripts import script
 
@@ -27,15 +28,6 @@ WIDEST = 3840
 
 PAUSE = "document.querySelectorAll('video').forEach(video => video.pause())"
 
-RULES: dict[str, dict[str, list[str]]] = {
-    "light": {},
-    "dark": {"runOnly": ["color-contrast", "link-in-text-block"]},
-}
-"""Options of axe-core by the colour scheme: all that it looks at but colours is the same in both."""
-
-SERIOUS = """rules => axe.run({ resultTypes: ["violations"], ...rules }).then(({ violations }) => violations
-  .filter(({ impact }) => ["serious", "critical"].includes(impact))
-  .map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 200)} ${nodes[0].failureSummary}`))"""
 CONTRAST = """selector => axe.run(selector, { runOnly: ["color-contrast"] }).then(({ violations }) =>
   violations.flatMap(({ nodes }) => nodes.map(node => `${node.html} ${node.failureSummary}`)))"""
 HOVERED = ("[role=tab][aria-selected=true]", "[role=tab][aria-selected=false]", "a.row[aria-current]",

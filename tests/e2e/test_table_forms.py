@@ -9,9 +9,9 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.changing_server import DATA, ChangingServer, changing_server
+from tests.e2e.axe import RULES, SERIOUS
 from tests.e2e.conftest import DESKTOP, PHONE, Tab, open_tab
 from tests.e2e.scripts import script
-from tests.e2e.test_accessibility import RULES, SERIOUS
 from tests.keys import ADMIN_TOKEN
 from tests.origin.ingest.studio import encoder_arguments, encoding
 from tests.ports import kept_port
@@ -57,7 +57,6 @@ async def check_accessible(tab: Tab, name: str) -> None:
         assert await tab.value("document.documentElement.scrollWidth") <= size["width"]
 
 
-@pytest.mark.clause("The page adds a channel while another is watched, and shows what OBS needs")
 async def test_a_channel_is_added_on_the_page_while_another_one_is_watched(
     browser: Browser, server: ChangingServer
 ) -> None:

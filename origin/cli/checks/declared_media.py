@@ -168,7 +168,7 @@ def _may_be_stereo(track: TrackMedia) -> bool:
 
 def range_findings(declared: str | None, tracks: Sequence[TrackMedia], clause: str) -> Iterator[Finding]:
     """Compare VIDEO-RANGE, which is SDR where nothing is declared, with the pictures' transfer."""
-    said = declared or "SDR"
+    said = "SDR" if declared is None else declared
     for entry in {track.entry for track in tracks if track.kind == VIDEO and track.entry}:
         colour = entry.colour
         if colour is None and entry.kind.decode("latin-1") not in _TAGGED:
@@ -176,7 +176,7 @@ def range_findings(declared: str | None, tracks: Sequence[TrackMedia], clause: s
         if said == "HLG" and colour is not None and colour.transfer == _TRANSFER_HLG_BASE:
             continue
         if entry.video_range != said:
-            written = f"VIDEO-RANGE={declared}" if declared else "no VIDEO-RANGE, which means SDR"
+            written = f"VIDEO-RANGE={declared}" if declared is not None else "no VIDEO-RANGE, which means SDR"
             yield Finding(f"{written}, where {entry.video_range} is right ({clause})")
             return
 

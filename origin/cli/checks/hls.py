@@ -339,7 +339,7 @@ class _Ranges:
     def piece(self, uri: str, written: str | None) -> CheckedPiece | None:
         """Return a segment's place; None if its range can't be read."""
         where = urljoin(self._url, uri)
-        if not written:
+        if written is None:
             return CheckedPiece(where)
         length, _, offset = str(written).partition("@")
         begin = int(offset) if offset.isdecimal() else self._ends.get(where)
@@ -374,4 +374,4 @@ def _listed(url: str, playlist: m3u8.M3U8) -> Iterator[ExpectedSegment]:
 
 
 def _from_zero(written: str | None) -> str | None:
-    return f"{written}@0" if written and "@" not in written else written
+    return f"{written}@0" if written is not None and "@" not in written else written

@@ -159,7 +159,8 @@ def _described(entries: Sequence[bytes]) -> tuple[SampleEntry | None, str]:
         raise MalformedError("a track without sample entries")
     kind = entries[0][4:8].decode("latin-1")
     try:
-        return parse_sample_entry(entries[0]), kind
+        with ReaderGuard("sample entry"):
+            return parse_sample_entry(entries[0]), kind
     except MediaError:
         return None, kind
 
@@ -290,7 +291,8 @@ def _read_packets(data: bytes) -> SegmentMedia:
 
     times, found = _presentation_times(data), dict[str, TrackMedia]()
     try:
-        film = read_movie(read, len(data), LIMITS.movie, ContainerLimits())
+        with ReaderGuard("segment"):
+            film = read_movie(read, len(data), LIMITS.movie, ContainerLimits())
     except UnsupportedError:
         film = None
     for track in () if film is None else film.movie.tracks:
@@ -325,10 +327,11 @@ def _has_access_point(data: bytes) -> bool | None:
     """Return whether H.264 or HEVC has a picture with which decoding can begin; None of other codecs."""
     demuxer = TransportDemuxer(needs_sound=False)
     try:
-        packets = demuxer.receive_data(data)
-        if not demuxer.has_begun_picture:
-            return None
-        packets += demuxer.finish()
+        with ReaderGuard("segment"):
+            packets = demuxer.receive_data(data)
+            if not demuxer.has_begun_picture:
+                return None
+            packets += demuxer.finish()
     except MediaError:
         return None
     return None if any(one.track.kind is TrackKind.VIDEO for one in packets) else False

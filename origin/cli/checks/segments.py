@@ -12,6 +12,7 @@ from origin.cli.checks import segment_structure
 from origin.cli.checks.fetching import FAILURES
 from origin.cli.checks.manifest_reader import CheckedPiece
 from origin.cli.checks.segment_media import VIDEO, SegmentMedia, TrackMedia, read_segment
+from packager.reader_guard import ReaderGuard
 from packager.threads import SHARED_THREADS
 
 AES_BLOCK = 16
@@ -210,7 +211,8 @@ class WholeCheck:
         if told is not None or segment_structure.is_webvtt(data):
             return told, without_media
         try:
-            media = await SHARED_THREADS.run(read_segment, init or b"", data)
+            with ReaderGuard("segment"):
+                media = await SHARED_THREADS.run(read_segment, init or b"", data)
         except MediaError as error:
             return None if one.is_sealed else f"has no media that can be read: {error}", without_media
         return media.problem, ReadSegment(one, len(data), media)

@@ -30,6 +30,7 @@ from media.mp4.movie.packed_sound import MAX_INSTANTS, PACKED_BYTES, packed_tabl
 from media.mp4.movie.sample_table import MAX_SAMPLES, SampleTable
 from media.mp4.movie.sample_table_writer import MAX_TABLE_TICKS, Reserve, TableRoom, reserve_nothing
 from media.mp4.movie.track_box import TrackFacts
+from packager.reader_guard import ReaderGuard
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
@@ -558,10 +559,11 @@ def _hidden_before_edit(
 ) -> tuple[_Candidate, Placement, int]:
     """Return a track whose pictures before its edit last a tick each, its place, and their number."""
     try:
-        hidden = hide_before_edit(one.track.tables, one.table, placement, first)
-        if hidden is None:
-            return one, placement, 0
-        table = SampleTable(hidden.tables, one.track.sample_entries)
+        with ReaderGuard("edit list"):
+            hidden = hide_before_edit(one.track.tables, one.table, placement, first)
+            if hidden is None:
+                return one, placement, 0
+            table = SampleTable(hidden.tables, one.track.sample_entries)
     except MediaError:
         return one, placement, 0
     track = replace(one.track, tables=hidden.tables)

@@ -168,7 +168,7 @@ def test_vp9_says_size_in_its_first_picture_and_colours_in_its_configuration() -
     tags = [VP9, (VIDEO, 0, b"\xa1vp09" + VP9_KEY), (VIDEO, 0, b"\x91vp09" + VP9_KEY)]
     (init,) = (one for one in remuxed(tags) if isinstance(one, InitSegment))
     entry = parse_sample_entry(init.tracks[0].sample_entries[0])
-    assert (entry.codec, entry.width, entry.height) == ("vp09.00.41.08", 160, 120)
+    assert (entry.codec, entry.width, entry.height) == ("vp09.00.41.08.01.09.16.09.00", 160, 120)
     assert entry.colour == Colour(9, 16, 9)
     assert entry.video_range == "PQ"
 

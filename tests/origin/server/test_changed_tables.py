@@ -63,7 +63,6 @@ def number_of(found: m3u8.M3U8) -> int:
 
 
 @pytest.mark.promise("headwater reload")
-@pytest.mark.clause("A reload adds, changes and removes tables, and no other one notices")
 def test_tables_come_change_and_go_while_others_are_watched(tmp_path: Path) -> None:
     others = WATCHED + HEARD + NEWS
     with changing_server(tmp_path, DATA + others + ROOM + DJ + MODEL) as server:

@@ -150,15 +150,17 @@ def test_a_channel_for_those_with_a_token_needs_it_among_several_too(
     server = started()
     publish(server, "signed", "a-publish-token-0", "hello")
     query = {"channel": ["signed"], "since": ""}
-    assert ask(server, "GET", "/events", "", params=query).status_code == 401
-    assert ask(server, "GET", "/events", ADMIN_TOKEN, params=query).status_code == 401
+    # As at its own address.
+    assert ask(server, "GET", "/events/signed", "").status_code == 403
+    assert ask(server, "GET", "/events", "", params=query).status_code == 403
+    assert ask(server, "GET", "/events", ADMIN_TOKEN, params=query).status_code == 403
     assert ask(server, "GET", "/events", "", params={"channel": "*", "since": ""}).status_code == 204
     token = SigningKeys([SIGNING]).sign("/events/signed", int(time.time()) + 60)
     found = ask(server, "GET", "/events", "", params={**query, "token": token})
     assert [one["data"] for one in found.json()] == ["hello"]
     assert ask(server, "GET", f"/t/{token}/events", "", params=query).json() == found.json()
     other = SigningKeys([SIGNING]).sign("/events/other", int(time.time()) + 60)
-    assert ask(server, "GET", "/events", "", params={**query, "token": other}).status_code == 401
+    assert ask(server, "GET", "/events", "", params={**query, "token": other}).status_code == 403
     assert server.stop() == 0
 
 

@@ -241,7 +241,6 @@ def test_without_a_data_folder_nothing_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("headwater export")
-@pytest.mark.clause("What was made survives kill -9, and the file's tables come first")
 def test_what_was_made_survives_kill_9_and_is_exported(tmp_path: Path) -> None:
     with changing_server(tmp_path) as server:
         keys = {

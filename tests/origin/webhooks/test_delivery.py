@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from origin.access.limits import WebhookLimits
 from origin.access.webhook import Webhook
 from origin.webhooks.delivery import Delivery, DeliveryLimits, Destination, KeptEvents, signature
@@ -51,13 +49,11 @@ def check_signed(message: Message) -> None:
     assert fields["webhook-signature"] == f"v1,{expected}"
 
 
-@pytest.mark.clause("Standard Webhooks, Signature scheme")
 def test_a_message_is_signed_as_in_the_example_of_the_standard() -> None:
     signed = signature(SECRET, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-@pytest.mark.clause("CloudEvents 1.0.2 §3.1 REQUIRED Attributes", "Standard Webhooks, Webhook headers")
 async def test_an_event_comes_signed_and_as_a_cloud_event() -> None:
     with receiving() as receiver:
         async with delivering(receiver.url) as delivery:

@@ -40,7 +40,6 @@ def await_kinds(receiver: Receiver, subject: str, *kinds: str) -> list[dict[str,
 
 
 @pytest.mark.promise("webhooks.url", "webhooks.secret", "webhooks.events")
-@pytest.mark.clause("States are sent to webhooks, in order for each subject")
 def test_what_happens_on_channels_and_stations_is_sent(tmp_path: Path) -> None:
     with receiving() as receiver, receiving() as titles:
         hooks = hook(receiver.url) + hook(titles.url, 'events = ["radio.title", "recording.ready"]\n')

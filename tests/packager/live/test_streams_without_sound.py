@@ -52,7 +52,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
 @pytest.mark.parametrize("kind", ["announcing", "alone"])
-@pytest.mark.clause("However long a start takes, a stream is published from its first picture to its last")
 async def test_all_pictures_of_a_stream_without_sound_are_published(
     tools: Tools, request: pytest.FixtureRequest, tmp_path: Path, kind: str, ladder: tuple[str, ...]
 ) -> None:

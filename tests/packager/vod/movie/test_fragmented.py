@@ -219,7 +219,7 @@ def test_the_last_whole_sample_of_a_file_that_is_cut_short_lasts_until_the_next_
 
 def test_memory_for_the_tables_of_fragments_is_reserved_before_it_is_taken() -> None:
     """A table has four bytes for the size of each sample, and is there twice while it is written."""
-    data = head_of() + b"".join(fragment(run(20_000, size=0), time=None) for _ in range(15))
+    data = head_of() + b"".join(fragment(run(20_000, size=1), time=None) for _ in range(15))
     reserved: list[int] = []
     (sound,) = read_index(
         lambda at, length: data[at : at + length], len(data), reserve=reserved.append
