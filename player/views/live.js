@@ -84,6 +84,7 @@ export class LiveView {
   async #showMade(name, made) {
     if (made?.publish_key && !made.publish_key.startsWith("*")) this.#publisher.reveal(name, made.publish_key);
     await this.#load();
+    if (name) this.#operator.open = true;
     if (name) location.hash = `#live/${encodePath(name)}`;
   }
 

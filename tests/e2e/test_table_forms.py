@@ -101,6 +101,7 @@ async def test_a_channel_is_added_on_the_page_while_another_one_is_watched(
 
     # It is changed and removed.
     await tab.page.get_by_role("button", name="Change room").click()
+    await tab.page.locator(f"{FORM} summary").click()
     await tab.page.get_by_label("Takeover", exact=True).select_option("refuse")
     await tab.page.get_by_role("button", name="Save").click()
     wait_for(lambda: server.ask("GET", "/api/live/room").json()["takeover"] == "refuse", what="the change")
