@@ -192,6 +192,9 @@ export class Tables {
   }
 }
 
+/** Sorts renditions from the largest on, the source's own first. */
+const fromLargest = (a, b) => (Number.parseInt(b, 10) || Infinity) - (Number.parseInt(a, 10) || Infinity);
+
 /** A key of a table: its label, its input by the schema's type, and its fault. */
 class Field {
   #key;
@@ -209,7 +212,8 @@ class Field {
     const name = key.replaceAll("_", " ");
     const label = name[0].toUpperCase() + name.slice(1);
     if (kind.items?.enum) {
-      this.#inputs = kind.items.enum.map((value) => el("input", { type: "checkbox", value: String(value) }));
+      const values = kind.items.enum.map(String).sort(fromLargest);
+      this.#inputs = values.map((value) => el("input", { type: "checkbox", value }));
       const boxes = this.#inputs.map((input) => el("label", {}, input, input.value));
       this.node = el("fieldset", { class: "field" }, el("legend", {}, label), ...boxes, this.#fault);
       return;
@@ -262,9 +266,7 @@ class Field {
     const [input] = this.#inputs;
     const kind = this.#kind;
     if (kind.items?.enum) {
-      // Renditions are listed from the largest on, whatever their order in the schema.
-      const chosen = this.#inputs.filter((one) => one.checked).map((one) => one.value);
-      return chosen.sort((a, b) => (Number.parseInt(b, 10) || Infinity) - (Number.parseInt(a, 10) || Infinity));
+      return this.#inputs.filter((one) => one.checked).map((one) => one.value);
     }
     if (kind.type === "boolean") return input.checked;
     if (kind.type === "array") {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import Browser
 
@@ -14,6 +16,7 @@ from tests.e2e.conftest import DESKTOP, PHONE, Tab, open_tab
 from tests.e2e.scripts import script
 from tests.keys import ADMIN_TOKEN
 from tests.origin.ingest.studio import encoder_arguments, encoding
+from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.waiting import wait_for
 
@@ -21,10 +24,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 FORM = "#panel-live .tables form"
 ADDRESSES = "document.querySelectorAll('.publisher h3 + dl dd')"
-STALLS = (
-    "headwater.video.addEventListener('waiting', () => { window.stalls = (window.stalls ?? 0) + 1; }); "
-    "window.stalls = 0"
-)
 
 
 @pytest.fixture
@@ -34,6 +33,18 @@ def server(tmp_path: Path) -> Iterator[ChangingServer]:
         text = DATA.replace("rtmp_port = 0", f"rtmp_port = {port}") + watched
         with changing_server(tmp_path, text) as one:
             yield one
+
+
+def watched(server: ChangingServer) -> str:
+    return httpx.get(f"{server.url}/live/watched/240p/media.m3u8", timeout=CLIENT_SECONDS).text
+
+
+def number_of(server: ChangingServer) -> int:
+    """Return the number of segments that the channel has had."""
+    listed = watched(server)
+    first = re.search(r"#EXT-X-MEDIA-SEQUENCE:(\d+)", listed)
+    assert first is not None
+    return int(first[1]) + listed.count("#EXTINF")
 
 
 async def open_forms(tab: Tab, panel: str, title: str) -> None:
@@ -63,7 +74,7 @@ async def test_a_channel_is_added_on_the_page_while_another_one_is_watched(
     watching = await open_tab(browser, server.url)
     await watching.open("live/watched")
     await watching.playing()
-    await watching.value(STALLS)
+    began = number_of(server)
 
     tab = await open_tab(browser, server.url)
     await tab.open("live")
@@ -97,7 +108,11 @@ async def test_a_channel_is_added_on_the_page_while_another_one_is_watched(
         await tab.playing()
     wait_for(lambda: server.ask("GET", "/api/live/room/recordings").json(), what="the recording")
     await watching.playing()
-    assert await watching.value("stalls") == 0
+    assert (await watching.stats())["recoveries"] == 0
+    # A busy machine draws late, and what it is sent has no hole all the same.
+    wait_for(lambda: number_of(server) > began, what="the other channel's going on")
+    assert "#EXT-X-DISCONTINUITY" not in watched(server)
+    assert "#EXT-X-GAP" not in watched(server)
 
     # It is changed and removed.
     await tab.page.get_by_role("button", name="Change room").click()
