@@ -483,6 +483,10 @@ class PublishedSource:
         """
         return None if self._pump is None or self.burst_seconds else self._pump.begins_at(oldest)
 
+    def soonest_begin(self, oldest: float | None) -> float | None:
+        """Return when the first access point came at the soonest; see ``GopCache.soonest_begin``."""
+        return None if self._pump is None else self._pump.soonest_begin(oldest)
+
     @property
     def paced(self) -> bool:
         """Whether the stream on air comes evenly, so that ffmpeg takes it as it comes.

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -226,6 +228,25 @@ async def test_a_later_stream_with_key_frames_farther_apart_is_refused_and_forgo
         async with publishing(published.begin(FIRST), good):
             await until(lambda: published.has_publisher)
             assert published.last_error == ""
+
+
+@pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
+@pytest.mark.clause("However long a stream is inspected, its pictures have the dates at which they came")
+async def test_pictures_that_were_kept_have_the_dates_at_which_they_came(
+    tools: Tools, recorded: Recorded, ladder: tuple[str, ...]
+) -> None:
+    recording = recorded(rate="30")
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    async with running(channel):
+        await until_free(channel)
+        begun = time.time()
+        async with publishing(published_by(channel).begin(FIRST), recording):
+            await until(lambda: segments(channel) >= 4)
+            media = [one for one in channel.renditions[ladder[0]].window.listed if not one.gap]
+    assert abs(float(media[0].program_date_time) - begun) < 1
+    for one, following in itertools.pairwise(media):
+        apart = following.program_date_time - one.program_date_time
+        assert abs(apart - one.duration) <= Fraction(1, 1000)
 
 
 @pytest.mark.clause("A first publisher is shown from its first key frame on")
