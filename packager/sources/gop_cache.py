@@ -83,8 +83,10 @@ class GopCache:
             self._trim()
 
     def _forget_headers(self) -> None:
-        """Forget all headers, those among the pictures, too."""
+        """Forget all headers, those among the pictures, too; readers begin anew with what is kept so far."""
         self._headers.clear()
+        if self._groups and (newest := self._groups[-1].clock) is not None:
+            self._more_seconds += (newest - (self._groups[0].clock or newest)) / CLOCK_RATE
         for group in self._groups:
             group.chunks = [one for one in group.chunks if not one.header]
             self._bytes -= group.memory

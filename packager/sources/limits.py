@@ -303,10 +303,5 @@ class SourceLimits:
     guard: GuardLimits = field(default_factory=GuardLimits)
     faststart: FaststartLimits = field(default_factory=FaststartLimits)
 
-    @property
-    def inspection_seconds(self) -> float:
-        """Seconds of a stream that come while it is inspected, by one inspection after the other."""
-        return self.tracks_seconds + self.seen_apart_seconds + self.seen_seconds + self.seen_grace_seconds
-
 
 DEFAULT_LIMITS = SourceLimits()

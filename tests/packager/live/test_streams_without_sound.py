@@ -33,7 +33,7 @@ def announcing(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return MPEG-TS whose program map lists sound, without any packet of it."""
     made = tmp_path_factory.mktemp("streams") / "both.ts"
     inputs = f"-f lavfi -i testsrc2=s=160x120:r={RATE} -f lavfi -i sine=440 -t {SECONDS}"
-    coding = f"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g {RATE} -c:a aac"
+    coding = f"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g {2 * RATE} -c:a aac"
     subprocess.run(["ffmpeg", *f"-nostdin -v error {inputs} {coding} {made}".split()], check=True)
     data = made.read_bytes()
     pieces = (data[begin : begin + PACKET] for begin in range(0, len(data), PACKET))
@@ -45,7 +45,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return FLV of a picture alone."""
     made = tmp_path_factory.mktemp("streams") / "alone.flv"
     picture = f"-f lavfi -i testsrc2=s=160x120:r={RATE} -t {SECONDS}"
-    coding = f"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g {RATE}"
+    coding = f"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g {2 * RATE}"
     subprocess.run(["ffmpeg", *f"-nostdin -v error {picture} {coding} {made}".split()], check=True)
     return made.read_bytes()
 
