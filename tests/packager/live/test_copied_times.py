@@ -239,14 +239,16 @@ async def test_pictures_that_were_kept_have_the_dates_at_which_they_came(
     channel = Channel(replace(OPTIONS, ladder=ladder), tools)
     async with running(channel):
         await until_free(channel)
-        begun = time.time()
         async with publishing(published_by(channel).begin(FIRST), recording):
             await until(lambda: segments(channel) >= 4)
+            now = time.time()
             media = [one for one in channel.renditions[ladder[0]].window.listed if not one.gap]
-    assert abs(float(media[0].program_date_time) - begun) < 1
+    # However late a busy machine is, nothing has been published before it was made.
+    assert float(media[-1].program_date_time + media[-1].duration) - now < 0.25
     for one, following in itertools.pairwise(media):
         apart = following.program_date_time - one.program_date_time
-        assert abs(apart - one.duration) <= Fraction(1, 1000)
+        # The times of FLV are whole milliseconds, at both ends of a segment.
+        assert abs(apart - one.duration) < Fraction(3, 1000)
 
 
 @pytest.mark.clause("A first publisher is shown from its first key frame on")
