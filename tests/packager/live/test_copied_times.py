@@ -111,7 +111,7 @@ async def test_frames_of_any_rate_go_out_as_they_came(
     await asyncio.to_thread(assert_playable, channel, tmp_path)
 
 
-@pytest.mark.parametrize("ladder", [("source",), ("source", "240p")])
+@pytest.mark.parametrize("ladder", [("source",), ("source", "240p")], ids="+".join)
 @pytest.mark.clause("A picture that pauses goes on, whoever came before")
 async def test_each_picture_goes_out_of_a_variable_rate_after_a_constant_rate_that_set_the_part_target(
     tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
