@@ -237,16 +237,29 @@ class Restarts:
         begins_early = not aligned.ready and (oldest == -math.inf or has_lead)
         feeds = self._feeds(source, plan, start, begins_early=begins_early)
         self.picture_seconds = float(_longest_picture(source)) / 2
+        # Only the first run of a stream plays what was kept of it while it was inspected. Of one that ffmpeg
+        # reads in real time, that would delay all that follows.
+        is_first = self._played is not None and self._played is not self._stopped
+        since = oldest if source.copied or (is_first and source.input.is_paced) else None
+        self._observe_begin(source, since)
         if source.copied is not None:
             copying = self._run = CopyRun(source, feeds, start, aligned, over, limits)
             part_target = plan.cadence.part_target
             return await copying.play(source.copied, self.start, self.clock, oldest, part_target)
         encoding = self._run = EncoderRun(source, feeds, start, aligned, over, limits)
-        # Only the first run of a stream plays what was kept of it while it was inspected. Of one that ffmpeg
-        # reads in real time, that would delay all that follows.
-        is_first = self._played is not None and self._played is not self._stopped
-        since = oldest if is_first and source.input.is_paced else None
         return await self._encode(encoding, source, plan, aligned, since)
+
+    def _observe_begin(self, source: Source, since: float | None) -> None:
+        """Date a run by the arrival of the pictures that were kept: they are played faster than they came.
+
+        Silence, and a picture, that is made here keeps the rest as far behind; further tracks begin later.
+        """
+        pump = source.pump
+        if not isinstance(pump, PublishedSource) or not (source.has_video and source.has_audio):
+            return
+        soonest = pump.soonest_begin(since)
+        if soonest is not None and not source.further and (source.copied or source.input.is_paced):
+            self.clock.observe(float(self.start), Instant(soonest, 0.0))
 
     async def _encode(
         self,

@@ -50,6 +50,18 @@ class GopCache:
         groups = self._given(oldest)
         return groups[0].came if groups else None
 
+    def soonest_begin(self, oldest: float | None = None) -> float | None:
+        """Return when its first access point would have come, had it come as soon as the soonest one.
+
+        The first data of a connection, and of a burst, come late. None where there is none.
+        """
+        groups = self._given(oldest)
+        first = groups[0].clock if groups else None
+        if first is None:
+            return groups[0].came if groups else None
+        clocks = ((one.came, one.clock) for one in groups if one.clock is not None)
+        return min(came - (clock - first) / CLOCK_RATE for came, clock in clocks)
+
     def push(self, piece: StreamChunk, now: float = -math.inf) -> None:
         """Add the stream's next chunk, which came at this moment of a clock."""
         if piece.changes:

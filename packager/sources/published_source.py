@@ -483,6 +483,15 @@ class PublishedSource:
         """
         return None if self._pump is None or self.burst_seconds else self._pump.begins_at(oldest)
 
+    def soonest_begin(self, oldest: float | None) -> float | None:
+        """Return when the first access point came, at the soonest if the stream comes evenly.
+
+        The first picture of a burst is played when it comes, and the others later.
+        """
+        if self._pump is None:
+            return None
+        return self._pump.soonest_begin(oldest) if self.paced else self._pump.begins_at(oldest)
+
     @property
     def paced(self) -> bool:
         """Whether the stream on air comes evenly, so that ffmpeg takes it as it comes.

@@ -415,6 +415,10 @@ class Pump:
         """Return when the access point came with which ``feed`` begins; None where none is kept."""
         return self._gop_cache.came(self._kept_since(oldest))
 
+    def soonest_begin(self, oldest: float | None = None) -> float | None:
+        """Return when that access point came at the soonest; see ``GopCache.soonest_begin``."""
+        return self._gop_cache.soonest_begin(self._kept_since(oldest))
+
     def _kept_since(self, oldest: float | None) -> float | None:
         """Return a moment, or None where no access point has come since."""
         return oldest if oldest is not None and self._gop_cache.has_since(oldest) else None

@@ -34,8 +34,11 @@ class Timing:
 DEAD_BAND = Fraction(3, 1000)
 """Differences in seconds that are noise."""
 
-LONGEST_SLEW = Fraction(10, 1000)
-"""Most seconds by which a date is corrected from one segment to the next: much less than a frame."""
+LONGEST_SLEW = Fraction(9, 10_000)
+"""Most seconds by which a date is corrected from one segment to the next.
+
+Players that map media times by dates move their clock by this much, and crystals drift by less.
+"""
 
 STEP = Fraction(1, 2)
 """From this difference on it isn't drift: somebody set the clock, or the source lost time for good."""
@@ -203,10 +206,8 @@ class WallClock:
             return Dating(self._first(now))
         wanted = self._wanted(now)
         difference = wanted - self._in_force
-        if -SET_BACK < difference <= -STEP:
-            # An encoder that was starved when it began came late at first, and then caught up.
-            return Dating(self._in_force - LONGEST_OVERLAP)
-        if abs(difference) >= STEP:
+        # An encoder that was starved when it began came late at first, and then caught up.
+        if difference >= STEP or difference <= -SET_BACK:
             return Dating(wanted, stepped=True)
         if abs(difference) <= DEAD_BAND:
             return Dating(self._in_force)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -109,7 +111,7 @@ async def test_frames_of_any_rate_go_out_as_they_came(
     await asyncio.to_thread(assert_playable, channel, tmp_path)
 
 
-@pytest.mark.parametrize("ladder", [("source",), ("source", "240p")])
+@pytest.mark.parametrize("ladder", [("source",), ("source", "240p")], ids="+".join)
 @pytest.mark.clause("A picture that pauses goes on, whoever came before")
 async def test_each_picture_goes_out_of_a_variable_rate_after_a_constant_rate_that_set_the_part_target(
     tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
@@ -226,6 +228,27 @@ async def test_a_later_stream_with_key_frames_farther_apart_is_refused_and_forgo
         async with publishing(published.begin(FIRST), good):
             await until(lambda: published.has_publisher)
             assert published.last_error == ""
+
+
+@pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
+@pytest.mark.clause("However long a stream is inspected, its pictures have the dates at which they came")
+async def test_pictures_that_were_kept_have_the_dates_at_which_they_came(
+    tools: Tools, recorded: Recorded, ladder: tuple[str, ...]
+) -> None:
+    recording = recorded(rate="30")
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    async with running(channel):
+        await until_free(channel)
+        async with publishing(published_by(channel).begin(FIRST), recording):
+            await until(lambda: segments(channel) >= 4)
+            now = time.time()
+            media = [one for one in channel.renditions[ladder[0]].window.listed if not one.gap]
+    # However late a busy machine is, nothing has been published before it was made.
+    assert float(media[-1].program_date_time + media[-1].duration) - now < 0.25
+    for one, following in itertools.pairwise(media):
+        apart = following.program_date_time - one.program_date_time
+        # The times of FLV are whole milliseconds, at both ends of a segment.
+        assert abs(apart - one.duration) < Fraction(3, 1000)
 
 
 @pytest.mark.clause("A first publisher is shown from its first key frame on")

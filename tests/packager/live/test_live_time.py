@@ -75,17 +75,17 @@ def test_who_comes_back_at_once_begins_where_the_last_one_ended_or_in_its_last_s
     assert clock.dating(0, Instant(12.0, 1012.0)).offset == 1000 + Fraction(str(put_off))
 
 
-def test_a_late_start_is_mended_by_less_than_a_frame_a_segment_and_then_stays() -> None:
+def test_a_late_start_is_mended_by_less_than_a_millisecond_a_segment_and_then_stays() -> None:
     clock = WallClock()
     clock.observe(0, Instant(0.1, 1000.1))
     offsets = [clock.dating(0, Instant(0.1, 1000.1)).offset]
-    for segment in range(1, 30):
+    for segment in range(1, 150):
         clock.observe(segment, Instant(segment, 1000.0 + segment))
         dating = clock.dating(segment, Instant(segment, 1000.0 + segment))
         assert not dating.stepped
         offsets.append(dating.offset)
     steps = [before - after for before, after in itertools.pairwise(offsets)]
-    assert max(steps) <= LONGEST_SLEW < Fraction(1, 60)
+    assert max(steps) <= LONGEST_SLEW < Fraction(1, 1000)
     assert offsets[-1] == pytest.approx(1000.0, abs=0.004)
     assert steps[-1] == 0
 
@@ -98,9 +98,8 @@ def test_a_burst_at_the_beginning_is_not_dated_before_the_end_of_what_was_publis
     assert clock.date(Fraction(100), now) == Fraction(10195, 10)
     offsets = [clock.dating(segment, now).offset for segment in range(8)]
     assert offsets[0] + 100 == Fraction(10195, 10)
-    # RFC 8216bis §6.2.1: a date may lie in the segment before by less than a second.
-    assert all(0 <= before - after < 1 for before, after in itertools.pairwise(offsets))
-    assert offsets[-1] + 103 == pytest.approx(1020, abs=0.5)
+    # Players map media times by dates: one clock for all of a run.
+    assert all(0 <= before - after < Fraction(1, 1000) for before, after in itertools.pairwise(offsets))
 
 
 def test_a_drift_of_a_second_in_a_day_is_followed_for_days_within_a_frame() -> None:
@@ -117,8 +116,8 @@ def test_a_drift_of_a_second_in_a_day_is_followed_for_days_within_a_frame() -> N
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.1 MUST 15")
-def test_dates_that_were_told_too_late_are_corrected_without_two_segments_at_one_date() -> None:
-    clock, dates = WallClock(), []
+def test_dates_that_were_too_late_at_first_run_with_the_durations_all_the_same() -> None:
+    clock, offsets = WallClock(), []
     for segment in range(40):
         # A starved encoder's first second came three seconds late, the next ones came in time.
         media_end = segment + 1
@@ -126,10 +125,9 @@ def test_dates_that_were_told_too_late_are_corrected_without_two_segments_at_one
         clock.observe(media_end, Instant(now, 1000 + now))
         dating = clock.dating(segment, Instant(now, 1000 + now))
         assert not dating.stepped
-        dates.append(segment + dating.offset)
-    # §6.2.1: an overlap is less than a second, and the later segment only partially overlaps the one before
-    assert all(after > before for before, after in itertools.pairwise(dates))
-    assert dates[-1] == pytest.approx(1039.1, abs=0.25)
+        offsets.append(dating.offset)
+    steps = [before - after for before, after in itertools.pairwise(offsets)]
+    assert all(0 <= step < Fraction(1, 1000) for step in steps)
 
 
 def test_a_source_that_comes_long_after_the_start_has_a_number_at_once(clocks: Clocks) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from media.errors import MalformedError
 from media.packets import Packet, StreamTrack, TrackKind
-from media.stream_reader import StreamChunk
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.stream_reader import TransportReader
 from media.ts.tables import PACKET
 from packager.ffmpeg.arguments import QUIET, pipe
@@ -163,3 +163,23 @@ def test_a_header_that_replaces_others_keeps_the_pictures_before_it() -> None:
     for chunk in (old, picture, old, following, new):
         cache.push(chunk)
     assert b"".join(one.data for one in cache.beginning(-math.inf)) == b"newfirstsecondnew"
+
+
+@pytest.mark.parametrize(
+    ("clocks", "expected"),
+    [
+        # In real time; in bursts of two groups, of which the last one came when it was made; without a clock.
+        ([(0, 10.0), (1, 11.0), (2, 12.0)], 10.0),
+        ([(0, 12.0), (1, 12.0), (2, 14.0), (3, 14.0)], 11.0),
+        ([(None, 12.0), (1, 12.0)], 12.0),
+        ([], None),
+    ],
+)
+def test_a_beginning_came_as_soon_as_the_soonest_group_shows(
+    clocks: list[tuple[int | None, float]], expected: float | None
+) -> None:
+    cache = GopCache(more_seconds=10.0)
+    for seconds, came in clocks:
+        clock = None if seconds is None else seconds * CLOCK_RATE
+        cache.push(StreamChunk(b"picture", access=True, clock=clock), came)
+    assert cache.soonest_begin(-math.inf) == expected
