@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from origin.config import logging_setup
+from origin.config.errors import CommandError
 from origin.config.options import Config, ConfigError, has_signed, redactor_of
 from origin.config.section import Options
 from origin.server.tables.table_changes import (
@@ -195,7 +196,7 @@ class ConfigReload:
             except UnchangeableError as error:
                 log.warning("a table can't change now", table=f"{section} {name!r}", reason=str(error))
                 continue
-            except OSError as error:
+            except (OSError, CommandError) as error:
                 # The former channel or station has ended all the same.
                 log.error("a table can't be used", table=f"{section} {name!r}", reason=str(error))
                 after = None

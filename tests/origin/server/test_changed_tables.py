@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +164,20 @@ def test_a_key_that_the_file_lacks_is_made_and_shown_once(tmp_path: Path) -> Non
         assert len([line for line in server.server.output if "ingest?key=" in line]) == 1
 
 
+def test_secrets_that_others_may_read_cost_the_new_channel_alone(tmp_path: Path) -> None:
+    without = ROOM.replace('publish_key = "a-key-of-the-room"\n', "")
+    with changing_server(tmp_path, DATA + without) as server:
+        secrets = tmp_path / "data" / ".secrets.toml"
+        secrets.chmod(0o644)
+        other = without.replace("room", "hall")
+        assert server.reload(DATA + without + other) == ["live 'hall'"]
+        assert set(server.states()) == {"live/room"}
+        assert "others may have read it" in server.server.text()
+        secrets.chmod(0o600)
+        assert server.reload(DATA + without + other) == []
+        assert set(server.states()) == {"live/room", "live/hall"}
+
+
 NEED_A_RESTART = {
     "a channel for those with a token": ROOM + 'access = "signed"\n',
     "a station for those with a token": DJ + 'access = "signed"\n',
@@ -223,5 +236,4 @@ def test_a_terminated_server_ends_while_tables_change(tmp_path: Path) -> None:
         many = "".join(ROOM.replace("room", f"room-{number}") for number in range(50))
         server.file.write_text(DATA + many)
         server.server.process.send_signal(signal.SIGHUP)
-        time.sleep(0)
         server.server.process.send_signal(signal.SIGTERM)
