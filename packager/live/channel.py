@@ -39,6 +39,7 @@ from packager.recordings.disk_recordings import Recordings
 from packager.recordings.metadata import EventEnd
 from packager.recordings.playlist_facts import PlaylistFacts, ending_of
 from packager.recordings.span_keeper import KeepingRule, SpanKeeper
+from packager.segment.keyframe_cadence import cuts_at_each_key
 from packager.safe_files import DataFolder
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pullers.udp import PacketLosses
@@ -481,6 +482,9 @@ class Channel:
         while found is not source and self.published is not None:
             times = self._planner.cadence(found, self.cadence)
             if found.seen is None or times.target_duration <= self.target_duration:
+                break
+            if cuts_at_each_key(found.seen, self.cadence):
+                # Key frames that come irregularly are joined to no more than their longest group here.
                 break
             # RFC 8216bis §4.4.3.1: the target duration doesn't change.
             self.published.reject(keys_too_far_apart(self.target_duration))

@@ -132,6 +132,13 @@ def keyframe_cadence(
     return _bounded(regular, segment + late, seen)
 
 
+def cuts_at_each_key(seen: KeyframePattern, times: Cadence) -> bool:
+    """Return whether each key frame begins a segment of another stream's cadence, and none is too long."""
+    groups = [after - before for before, after in itertools.pairwise(seen.keys)]
+    longest = Fraction(0) if times.longest is None else times.longest
+    return bool(groups) and min(groups) >= times.segment_duration - SLACK and max(groups) <= longest
+
+
 def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fraction) -> Fraction | None:
     """Choose a part target whose parts fill groups of pictures, for each of these begins a part.
 
