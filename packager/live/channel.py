@@ -39,8 +39,8 @@ from packager.recordings.disk_recordings import Recordings
 from packager.recordings.metadata import EventEnd
 from packager.recordings.playlist_facts import PlaylistFacts, ending_of
 from packager.recordings.span_keeper import KeepingRule, SpanKeeper
-from packager.segment.keyframe_cadence import cuts_at_each_key
 from packager.safe_files import DataFolder
+from packager.segment.keyframe_cadence import cuts_at_each_key
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pullers.udp import PacketLosses
 from packager.sources.pump import Supply
