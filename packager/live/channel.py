@@ -40,7 +40,7 @@ from packager.recordings.metadata import EventEnd
 from packager.recordings.playlist_facts import PlaylistFacts, ending_of
 from packager.recordings.span_keeper import KeepingRule, SpanKeeper
 from packager.safe_files import DataFolder
-from packager.segment.keyframe_cadence import cuts_at_each_key
+from packager.segment.keyframe_cadence import can_be_cut
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pullers.udp import PacketLosses
 from packager.sources.pump import Supply
@@ -483,8 +483,8 @@ class Channel:
             times = self._planner.cadence(found, self.cadence)
             if found.seen is None or times.target_duration <= self.target_duration:
                 break
-            if cuts_at_each_key(found.seen, self.cadence):
-                # Key frames that come irregularly are joined to no more than their longest group here.
+            if can_be_cut(found.seen, self.cadence):
+                # Of irregular key frames, a channel of its own has longer segments than they need.
                 break
             # RFC 8216bis §4.4.3.1: the target duration doesn't change.
             self.published.reject(keys_too_far_apart(self.target_duration))

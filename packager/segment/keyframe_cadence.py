@@ -132,11 +132,13 @@ def keyframe_cadence(
     return _bounded(regular, segment + late, seen)
 
 
-def cuts_at_each_key(seen: KeyframePattern, times: Cadence) -> bool:
-    """Return whether each key frame begins a segment of another stream's cadence, and none is too long."""
+def can_be_cut(seen: KeyframePattern, times: Cadence) -> bool:
+    """Return whether a stream fits another stream's cadence if its key frames go on as they were seen."""
     groups = [after - before for before, after in itertools.pairwise(seen.keys)]
-    longest = Fraction(0) if times.longest is None else times.longest
-    return bool(groups) and min(groups) >= times.segment_duration - SLACK and max(groups) <= longest
+    if not groups or times.longest is None:
+        return False
+    turn = seen.keys[-1] - seen.keys[0] + max(groups)
+    return _simulated(seen, turn, times.segment_duration) <= times.longest
 
 
 def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fraction) -> Fraction | None:
