@@ -32,6 +32,7 @@ from origin.live.requests.dvr_segments import OldestDates, StoredSegments
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_access import StationAccess
 from origin.recordings.handler import describe
+from origin.responses.base_url import base_url
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage
 from origin.responses.refusal import plain_refusal
@@ -141,6 +142,7 @@ class Api:
             "lists": has_lists,
             "owner": is_admin or access.is_local(request),
             "administrator": is_admin,
+            "url": base_url(request),
         }
         if is_admin and self._services_of.sessions is not None:
             shown["counts_viewers"] = True

@@ -90,6 +90,7 @@ FILES = {
     "views/recordings.js": SCRIPT,
     "views/station.js": SCRIPT,
     "views/tables.js": SCRIPT,
+    "views/television.js": SCRIPT,
     "views/tokencollector.js": SCRIPT,
     "views/virtuallist.js": SCRIPT,
     "vendor/hls.min.mjs": SCRIPT,
