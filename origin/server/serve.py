@@ -274,7 +274,7 @@ async def _make_ready(
     lead_own_requests(config)
     reset_key = await SHARED_THREADS.run(kept_reset_key, config)
     followers.append(partial(take_admin_token, services.authorization.admin))
-    options = _access_options(config, [*bound.http, *bound.https], services.events.origins)
+    services.access.options = _access_options(config, [*bound.http, *bound.https], services.events.origins)
     https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
     alternatives = alternative_services(bound.quic)
     if start.make_workers is not None:
@@ -282,7 +282,7 @@ async def _make_ready(
         if certificates is not None:
             tls = WorkerTls(bound.https, certificates, alternatives, https_port)
         services.workers = start.make_workers(services, _public_sockets(config, bound), tls)
-    http_config = _http_config(config, services, options, https_port, alternatives)
+    http_config = _http_config(config, services, https_port, alternatives)
     malloc.freeze_garbage_collector()
     await _wait_for_sockets(
         bound.inherited,
@@ -463,11 +463,7 @@ async def _prepare(
 
 
 def _http_config(
-    config: Config,
-    services: Services,
-    options: AccessOptions,
-    https_port: int = 0,
-    alternatives: Headers = (),
+    config: Config, services: Services, https_port: int = 0, alternatives: Headers = ()
 ) -> uvicorn.Config:
     """Build the application, and the connection protocol with its fast paths before it.
 
@@ -490,7 +486,7 @@ def _http_config(
         redirects_plain=bool(https_port),
         alternatives=alternatives,
     )
-    app = build_app(services, PLAYER, options, client_limits, live, https_port)
+    app = build_app(services, PLAYER, client_limits, live, https_port)
     return uvicorn_config(config, app, protocol)
 
 

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from origin.access.authentication import Authenticator
 from origin.access.authorization import Authorization, ResourceKind
 from origin.access.guess_delay import GuessDelay
+from origin.access.policy import AccessOptions, AccessPolicy
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config, LiveOptions, RadioOptions, data_folder, event_channels
 from origin.config.own_addresses import base_address
@@ -28,7 +29,7 @@ from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.mount_replication import RADIO, ServedMountLog
-from origin.radio.station_access import station_keys
+from origin.radio.station_access import StationAccess, station_keys
 from origin.radio.station_factory import StationMaker, Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
 from origin.recordings.handler import describe
@@ -157,6 +158,7 @@ class Services:
         guard: checks these tokens; None where no address needs one.
         sessions: of viewers with names; None where they may have any number.
         authorization: decides what clients may do.
+        access: the policy of protected areas and lists; its options are set before the first request.
         guess_delay: counts wrong passwords, and delays the answers to them.
         publishers: admits publishers to the live channels.
         recordings: the recordings of the channels that record, by name.
@@ -245,6 +247,8 @@ class Services:
                 ResourceKind.RADIO: station_keys(self.mounts, self.stations.passwords),
             },
         )
+        self.access = AccessPolicy(AccessOptions(), self.authorization, self.guard)
+        self.station_access = StationAccess(self.authorization, self.guard)
         admission = make_admission(config, channels, self.authorization, self.guess_delay, limits.ingest)
         self.publishers = PublisherServices(
             config, facts.made_keys, channels, keys, admission, self._take_log
