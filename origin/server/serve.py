@@ -255,9 +255,7 @@ async def _make_ready(
     followers.append(ServiceReload(services.events.keys, services.events.relays, services.stations).follow)
     if start.reload is not None:
         show = partial(_echo_secret, address_of(bound.http, config.server.host))
-        start.reload.changing.append(LiveChanges(services, show))
-        start.reload.changing.append(RadioChanges(services, show))
-        start.reload.changing.append(RelayChanges(services, show))
+        start.reload.changing += [one(services, show) for one in (LiveChanges, RadioChanges, RelayChanges)]
         if services.waits_for_data:
             services.add(TablesAtTakeover(made_tables, start.reload))
     services.reload = start.reload

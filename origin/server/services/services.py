@@ -64,12 +64,13 @@ from origin.server.services.status_events import StatusEvents, StatusSources
 from origin.server.services.worker_interface import Workers
 from origin.server.tables.config_reload import ConfigReload
 from origin.server.tables.made_tables import MadeTables, TablesAtTakeover
+from origin.server.tables.table_changes import UnchangeableError
 from origin.system import malloc
 from origin.system.loop_lag import LoopLag
 from origin.webhooks.state_events import SeenState
 from origin.webhooks.webhooks import Looked, StateWebhooks
 from packager.concurrency import background_task
-from packager.data_lock import DataLock
+from packager.data_lock import DataInUseError, DataLock
 from packager.encode.preparation import Preparation
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.library.local_storage import Library
@@ -404,12 +405,15 @@ class Services:
         """Lock the data folder for a channel that stores something, where nothing has locked it yet.
 
         Raises:
-            DataInUseError: another server uses the folder.
+            UnchangeableError: another server uses the folder.
             OSError: it can't be created or written.
         """
         if self._lock is None and (folder := data_folder(self.config)) is not None:
             lock = DataLock(folder.root)
-            await SHARED_THREADS.run(lock.acquire)
+            try:
+                await SHARED_THREADS.run(lock.acquire)
+            except DataInUseError as error:
+                raise UnchangeableError(str(error)) from None
             self._lock = lock
 
     @property
