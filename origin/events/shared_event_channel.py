@@ -16,7 +16,7 @@ from origin.events.event_log import Event, PastEpoch, as_published, size_of
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.event_streams import EventRetention, OtherNodes, StoredEvent
 from packager.cluster.event_writer import EventsRefusedError, WrittenChannel
-from packager.cluster.limits import EventStreamLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 from packager.replication.log_entries import read_message
 
@@ -74,7 +74,7 @@ class SharedEventChannel:
         channel: EventChannel,
         writer: EventAppender,
         catch_up: Callable[[str], Any],
-        limits: EventStreamLimits,
+        limits: ClusterLimits,
         name: str = "",
     ) -> None:
         self.channel = channel
@@ -109,7 +109,7 @@ class SharedEventChannel:
         try:
             ids = await self._append(events)
         except EventsRefusedError as error:
-            raise NumberingUnavailableError(str(error), self._limits.retry_seconds) from None
+            raise NumberingUnavailableError(str(error), self._limits.event_retry_seconds) from None
         return [f"{one.epoch:x}-{one.position}" for one in ids]
 
     def publish_later(self, name: str, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import PREFIX
-from packager.cluster.limits import DemandLimits
+from packager.cluster.limits import ClusterLimits
 from packager.concurrency import background_task
 
 ASKED = f"{PREFIX}:asked"
@@ -65,7 +65,7 @@ class Demand:
         made: the channels on demand that this node makes, by name.
     """
 
-    def __init__(self, connection: RedisConnection, limits: DemandLimits) -> None:
+    def __init__(self, connection: RedisConnection, limits: ClusterLimits) -> None:
         self.made: dict[str, MadeOnDemand] = {}
         self._connection = connection
         self._limits = limits
@@ -82,7 +82,7 @@ class Demand:
         async with background_task(self._publish()):
             while True:
                 await self._look()
-                await asyncio.sleep(self._limits.look_seconds)
+                await asyncio.sleep(self._limits.demand_look_seconds)
 
     async def _publish(self) -> None:
         while True:
