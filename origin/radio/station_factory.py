@@ -177,7 +177,7 @@ class StationMaker:
             genre=options.genre or "",
             url=page_of(options),
             on_demand=self._tools is not None,
-            limits=self._limits.mount,
+            limits=self._limits,
         )
         return Mount(title, source, described)
 
@@ -231,9 +231,7 @@ def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> AudioSo
         from origin.radio.relay import Relay, RelayOptions
 
         return Relay(
-            RelayOptions(
-                options.name, stream_of(options), options.bitrate, expected_type(options), limits.relay
-            )
+            RelayOptions(options.name, stream_of(options), options.bitrate, expected_type(options), limits)
         )
     return _folder(options, options.name, Path(options.folder), tools, limits)
 
@@ -257,7 +255,7 @@ def _folder(options: RadioOptions, name: str, path: Path, tools: Tools, limits: 
 def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) -> MountOptions:
     """Convert a station's configuration to its mount's options. Blocks, to read the intro."""
     listener = replace(
-        limits.mount.listener,
+        limits,
         burst_bytes=config.limits.burst_bytes,
         queue_bytes=config.limits.queue_bytes,
         skips=options.lagging == "skip",
@@ -283,7 +281,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
             readers=config.limits.event_readers,
             queue_bytes=config.limits.event_queue_bytes,
         ),
-        limits=replace(limits.mount, listener=listener),
+        limits=listener,
     )
 
 
@@ -294,7 +292,7 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
     path = Path(options.intro).expanduser()
     try:
         with ReaderGuard(path):
-            return read_intro(path, limits.mount.intro)
+            return read_intro(path, limits.intro)
     except OSError as error:
         reason = error.strerror or str(error)
     except MediaError as error:

@@ -145,7 +145,7 @@ def _event_routes(services: Services, client_limits: ClientLimits) -> list[BaseR
     endpoint = CreatedChannelsEndpoint(
         events.channels,
         events.created,
-        EventsEndpoint(events.channels, answers, limits.publish),
+        EventsEndpoint(events.channels, answers, limits),
         answers,
     )
     reading = MultiplexedReading(

@@ -77,7 +77,7 @@ def main() -> None:
     _name("spare worker")
     sock = socket.socket(fileno=descriptor)
     try:
-        start = messages.read_for_worker(receive_packet(sock, WorkerLimits().packets)[0])
+        start = messages.read_for_worker(receive_packet(sock, WorkerLimits())[0])
     except EOFError:
         sys.exit(1)
     if not isinstance(start, Start):
@@ -171,7 +171,7 @@ class WorkerRun:
         """Serve until the control process ends it."""
         limits = self._start.limits
         self._services = await SHARED_THREADS.run(WorkerServices, self._start)
-        self._packets = PacketSocket(self._socket, self._handle_message, _end_at_once, limits.workers.packets)
+        self._packets = PacketSocket(self._socket, self._handle_message, _end_at_once, limits.workers)
         self._follower = LogFollower(self._services.kinds_of_logs(), self._connect_logs, limits.replication)
         server = self._server = self._make_server()
         self._services.traffic.count_connections(lambda: server.connection_count)

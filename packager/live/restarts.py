@@ -335,7 +335,7 @@ class Restarts:
             follow = None if index else context.captions.follow
             if index and not plan.renditions[writer.name].video:
                 silence, on_silence = (
-                    self._limits.silence,
+                    self._limits,
                     note(NO_SOUND) if source.has_audio else _note_nothing,
                 )
                 feeds.append(SoundFeed(run, writer, cut, follow, limits=silence, on_silence=on_silence))

@@ -36,7 +36,7 @@ class BucketFiles:
         self.client = S3Client(address, limits.requests)
         self.storing = S3Client(address, limits.requests)
         self.address = "/".join(filter(None, (f"s3://{self.client.bucket}", self.client.prefix)))
-        self.cache = BlockCache(folder, limits.cache)
+        self.cache = BlockCache(folder, limits)
         limits = replace(limits, known_seconds=KNOWN_SECONDS)
         reader = ObjectReader(self.client, self.cache, limits)
         # Callers know the keys of their objects: a channel may have a name that no file is served by.

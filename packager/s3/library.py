@@ -68,7 +68,7 @@ class S3Library:
         self._folder = folder
         self._limits = limits
         self._client = S3Client(address, limits.requests)
-        self.cache = BlockCache(folder, limits.cache)
+        self.cache = BlockCache(folder, limits)
         self._objects = S3Objects(self._client, ObjectReader(self._client, self.cache, limits), limits)
         self.threads = self._objects.threads
 

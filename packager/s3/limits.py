@@ -42,21 +42,6 @@ class S3RequestLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockCacheLimits:
-    """The limits of the cache of objects.
-
-    Attributes:
-        disk_bytes: most bytes on disk, in one file that nobody else can open.
-        memory_bytes: most bytes in memory, of blocks that the disk doesn't take.
-        block_bytes: of a block, which is what is fetched and kept.
-    """
-
-    disk_bytes: int = 10**9
-    memory_bytes: int = 16 << 20
-    block_bytes: int = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedObjectLimits:
     """The limits of encoded segments in S3.
 
@@ -92,10 +77,15 @@ class S3Limits:
         wait_seconds: how long a read waits for another one that fetches the same block.
         known_seconds: how long these facts are used: the longest time for which a replaced object goes
             unnoticed.
+        disk_bytes: most bytes on disk, in one file that nobody else can open.
+        memory_bytes: most bytes in memory, of blocks that the disk doesn't take.
+        block_bytes: of a block, which is what is fetched and kept.
     """
 
     requests: S3RequestLimits = field(default_factory=S3RequestLimits)
-    cache: BlockCacheLimits = field(default_factory=BlockCacheLimits)
+    disk_bytes: int = 10**9
+    memory_bytes: int = 16 << 20
+    block_bytes: int = 1 << 20
     encoded: EncodedObjectLimits = field(default_factory=EncodedObjectLimits)
     wait_seconds: float = 30.0
     known_seconds: float = 2.0

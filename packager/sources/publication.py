@@ -163,7 +163,7 @@ class Publication:
             self._set_container(container)
 
     def _set_container(self, container: str) -> None:
-        self._reader = CONTAINERS[container].reader(self._owner.limits.pump.readers)
+        self._reader = CONTAINERS[container].reader(self._owner.limits.pump)
         self._portion_bytes = CONTAINERS[container].portion_bytes
         self._begin_pump(container, self._reader)
 
@@ -172,7 +172,7 @@ class Publication:
         self.pump = Pump(
             container,
             stream_format,
-            PumpOptions(kept_seconds=owner.kept_seconds, held_seconds=owner.limits.pump.pacing.held_seconds),
+            PumpOptions(kept_seconds=owner.kept_seconds, held_seconds=owner.limits.pump.held_seconds),
             limits=owner.limits.pump,
             channel=owner.channel,
         )
@@ -323,7 +323,7 @@ class Publication:
             return
         if track not in self.further_video_tracks:
             limits, kept_seconds = self._owner.limits, self._owner.kept_seconds
-            self.further_video_tracks[track] = FurtherVideoTrack(limits.further_video_track, kept_seconds)
+            self.further_video_tracks[track] = FurtherVideoTrack(limits, kept_seconds)
         self._meter.count(sum(len(packet.data) for packet in packets))
         await self.budget.spend()
         # The tracks may have been left meanwhile.

@@ -194,7 +194,7 @@ class Pump:
         self._limits = limits
         self._set_reader(reader)
         self._options = options
-        self._pacing = Pacing(options.cushion, limits.pacing)
+        self._pacing = Pacing(options.cushion, limits)
         self._bursts = BurstMeter()
         self._channel = channel
         self._gop_cache = GopCache(options.cushion, limits.gop_cache, options.kept_seconds)
@@ -226,7 +226,7 @@ class Pump:
     def _set_reader(self, reader: StreamFormat | None) -> None:
         self._cutter = None
         if reader is None:
-            reader = self._cutter = CONTAINERS[self.received_container].reader(self._limits.readers)
+            reader = self._cutter = CONTAINERS[self.received_container].reader(self._limits)
         self._format = reader
 
     @property

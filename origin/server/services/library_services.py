@@ -282,7 +282,7 @@ def _elsewhere(config: Config, limits: JobsLimits) -> RemoteDrawing | None:
         if error.name not in ("redis", "saq"):
             raise
         raise CommandError("cluster.url: Redis needs an extra; install headwater[cluster]") from None
-    return QueuedSprites(config.cluster.url, limits.thumbnails, limits.queue)
+    return QueuedSprites(config.cluster.url, limits.thumbnails, limits)
 
 
 def _catalogue(

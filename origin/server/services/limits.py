@@ -60,25 +60,6 @@ class ServerLimits:
     typing: TypingLimits = field(default_factory=TypingLimits)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacketLimits:
-    """Limits of the messages between the control process and a worker.
-
-    Attributes:
-        packet_bytes: longest packet; longer messages travel in files in memory.
-        message_bytes: longest message.
-        packets_waiting: messages that wait for the other process to take them; connections beyond get 503.
-        waiting_bytes: most bytes of messages that wait.
-        again_seconds: between two attempts while descriptors or memory are short.
-    """
-
-    packet_bytes: int = 48 << 10
-    message_bytes: int = 64 << 20
-    packets_waiting: int = 256
-    waiting_bytes: int = 8 << 20
-    again_seconds: float = 0.05
-
-
 WORKER_RESTARTS = RetryPolicy(0.05, 5.0, steady_seconds=10.0)
 
 
@@ -94,7 +75,11 @@ class WorkerLimits:
         taken_at_once: connections that a worker accepts in one step: connections that come together are meant
             for all workers.
         end_seconds: how long a worker may take to end, beyond the time of its last responses.
-        packets: limits of the messages between the control process and a worker.
+        packet_bytes: longest packet; longer messages travel in files in memory.
+        message_bytes: longest message.
+        packets_waiting: messages that wait for the other process to take them; connections beyond get 503.
+        waiting_bytes: most bytes of messages that wait.
+        again_seconds: between two attempts while descriptors or memory are short.
     """
 
     restarts: RetryPolicy = WORKER_RESTARTS
@@ -103,7 +88,11 @@ class WorkerLimits:
     report_seconds: float = 1.0
     taken_at_once: int = 1
     end_seconds: float = 2.0
-    packets: PacketLimits = field(default_factory=PacketLimits)
+    packet_bytes: int = 48 << 10
+    message_bytes: int = 64 << 20
+    packets_waiting: int = 256
+    waiting_bytes: int = 8 << 20
+    again_seconds: float = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,7 @@ class Services:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         logged = [Path(config.log.access).expanduser()] if config.log.access else []
-        self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
+        self.access_log = AccessLogFile(logged[0], limits.radio) if logged else None
         self.library = make_library_services(config, tools, limits, [*facts.files, *logged], facts.encoder)
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None

@@ -170,7 +170,7 @@ async def test_slow_answers_of_a_bucket_are_good_for_all(
         return SLOW_SECONDS * len(s3_proxy.requests)
 
     limits = S3Limits()
-    cache = BlockCache(tmp_path, limits.cache)
+    cache = BlockCache(tmp_path, limits)
     try:
         objects = S3Objects(client, ObjectReader(client, cache, limits), limits, clock)
         files = await all_run(objects, lambda: objects.open("film.mp4").size)

@@ -16,7 +16,6 @@ from obstore.store import S3Store
 
 from packager.dvr.bucket.dvr_bucket import DvrBucket
 from packager.dvr.bucket.past_pieces import PastPieces
-from packager.dvr.limits import BucketLimits
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.s3.client import AccessRefusedError, S3Client
@@ -31,14 +30,12 @@ from tests.waiting import until
 LIMITS = replace(
     DVR,
     retry_seconds=0.1,
-    bucket=BucketLimits(
-        look_seconds=0.01,
-        piece_lines=8,
-        removal_retry_seconds=0.1,
-        new_piece_seconds=0.0,
-        old_piece_seconds=0.0,
-        removal_seconds=0.1,
-    ),
+    bucket_look_seconds=0.01,
+    piece_lines=8,
+    removal_retry_seconds=0.1,
+    new_piece_seconds=0.0,
+    old_piece_seconds=0.0,
+    removal_seconds=0.1,
 )
 S3 = S3Limits(requests=S3RequestLimits(retries=0))
 

@@ -16,7 +16,7 @@ from packager.dvr import stored_cadence
 from packager.dvr.bucket.index_pieces import PieceName
 from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, encode
-from packager.dvr.limits import BucketLimits
+from packager.dvr.limits import DvrLimits
 from packager.dvr.stored_outlines import GROUP_BLOCKS, BucketOutlines, OutlineWriter, by_file
 from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
 from packager.s3.client import UnavailableError
@@ -30,7 +30,7 @@ from tests.s3_server import S3Proxy
 
 pytestmark = pytest.mark.timeout(300)
 
-LIMITS = BucketLimits(new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0)
+LIMITS = DvrLimits(new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0)
 FIRST = 3 * BLOCK_SEGMENTS - 100
 BREAK = 4 * BLOCK_SEGMENTS + 7
 BEHIND = 6 * BLOCK_SEGMENTS + 20

@@ -19,7 +19,7 @@ from packager.library.file_listing import ListingLimits
 from packager.library.storage_interface import FileChangedError
 from packager.s3.client import S3Client, UnavailableError
 from packager.s3.library import S3Library
-from packager.s3.limits import BlockCacheLimits, EncodedObjectLimits, S3Limits, S3RequestLimits
+from packager.s3.limits import EncodedObjectLimits, S3Limits, S3RequestLimits
 from packager.s3.segment_cache import BucketSegmentCache
 from tests.waiting import until
 
@@ -27,7 +27,8 @@ SIZE = 1 << 20
 BLOCK = 64 << 10
 LIMITS = S3Limits(
     requests=S3RequestLimits(retries=0, silent_seconds=30.0, request_seconds=4.0, failures=1000),
-    cache=BlockCacheLimits(block_bytes=BLOCK, memory_bytes=BLOCK),
+    block_bytes=BLOCK,
+    memory_bytes=BLOCK,
     known_seconds=600.0,
 )
 GOOD = {"etag": '"e"', "last-modified": "Wed, 01 Jan 2020 00:00:00 GMT"}

@@ -22,7 +22,7 @@ from packager.library.storage_interface import SETTLED_AFTER
 from packager.process.ffmpeg_discovery import Tools
 from packager.retry_policy import RetryPolicy
 from packager.s3.library import S3Library
-from packager.s3.limits import BlockCacheLimits, EncodedObjectLimits, S3Limits, S3RequestLimits
+from packager.s3.limits import EncodedObjectLimits, S3Limits, S3RequestLimits
 from packager.s3.segment_cache import BucketSegmentCache
 from packager.vod.movie.movie_reader import Read
 from tests.packager import films
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)
 FILM = "bframes.mp4"
 REQUESTS = S3RequestLimits(retries=0, silent_seconds=1.0, pauses=RetryPolicy(0.05, 0.1))
 LIMITS = EncodedObjectLimits(requests=REQUESTS, find_seconds=60.0, waiting_bytes=1 << 20)
-CACHE = S3Limits(cache=BlockCacheLimits(memory_bytes=1 << 20))
+CACHE = S3Limits(memory_bytes=1 << 20)
 
 
 class Bucket:

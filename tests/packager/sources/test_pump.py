@@ -27,7 +27,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
-from packager.sources.limits import PacingLimits, PumpLimits, StreamReaderLimits
+from packager.sources.limits import PumpLimits
 from packager.sources.pump import Pump
 from packager.step_budget import AUDIO_PORTION_BYTES
 from tests import hostile_media
@@ -178,8 +178,8 @@ async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
     tools: Tools, film: bytes
 ) -> None:
     # In so short a time what comes a little unevenly would look like a stream that isn't live.
-    pacing = PacingLimits(window_seconds=3.0, live_rate=1.3)
-    pump = Pump("mpegts", limits=PumpLimits(pacing=pacing), channel="burst")
+    pacing = PumpLimits(window_seconds=3.0, live_rate=1.3)
+    pump = Pump("mpegts", limits=pacing, channel="burst")
     channel = Channel(OPTIONS, tools, pump=pump)
     clock = 0.0
 
@@ -266,8 +266,8 @@ async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny(
             lengths.extend(len(piece.data) for piece in taken)
             await super().push(taken)
 
-    anytime = PacingLimits(ahead_seconds=1e9, untaken_seconds=1e9)
-    pump = Watched("aac", limits=PumpLimits(pacing=anytime))
+    anytime = PumpLimits(ahead_seconds=1e9, untaken_seconds=1e9)
+    pump = Watched("aac", limits=anytime)
     await pump.receive_data(hostile_media.adts_frames(BRINGING))
     assert sum(lengths) == BRINGING
     assert max(lengths) <= AUDIO_PORTION_BYTES
@@ -281,9 +281,10 @@ async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny(
 async def test_a_pumped_stream_is_divided_within_the_limits_that_are_handed_in(
     container: str, data: bytes
 ) -> None:
-    readers = StreamReaderLimits(
-        transport=TransportReaderLimits(garbage_bytes=100), matroska=MatroskaStreamLimits(element_bytes=100)
+    readers = PumpLimits(
+        transport_reader=TransportReaderLimits(garbage_bytes=100),
+        matroska=MatroskaStreamLimits(element_bytes=100),
     )
     await Pump(container).receive_data(data)
     with pytest.raises(MediaError):
-        await Pump(container, limits=PumpLimits(readers=readers)).receive_data(data)
+        await Pump(container, limits=readers).receive_data(data)
