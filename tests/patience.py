@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 
 from origin.radio.mounts.limits import RadioLimits
-from origin.server.services.limits import Limits, ServerLimits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from packager.dvr.limits import DvrLimits
 from packager.live.limits import LiveLimits
 from packager.publish.limits import PublishLimits
 from packager.radio.limits import SimulcastLimits, StationLimits
-from packager.sources.limits import PumpLimits, SourceLimits
+from packager.sources.limits import SourceLimits
 from packager.window.limits import WindowLimits
 
 PATIENCE_SECONDS = 600.0
@@ -33,7 +33,7 @@ SOURCE = SourceLimits(
     probe_seconds=PATIENCE_SECONDS,
     connect_seconds=PATIENCE_SECONDS,
     silent_seconds=PATIENCE_SECONDS,
-    pump=PumpLimits(window_seconds=PATIENCE_SECONDS),
+    window_seconds=PATIENCE_SECONDS,
     still_target_durations=PATIENCE_SECONDS,
     behind_segments=round(PATIENCE_SECONDS),
 )
@@ -61,14 +61,11 @@ STATION = StationLimits(ffmpeg_seconds=CLIENT_SECONDS)
 """No track is given up because the machine let its ffmpeg stand still."""
 
 
-def patient_server(
-    server: ServerLimits | None = None, workers: WorkerLimits | None = None
-) -> tuple[str, ...]:
+def patient_server(server: ServerLimits | None = None) -> tuple[str, ...]:
     """Give the program of a server whose ffmpeg may be late, and whose requests wait for it."""
     live = replace(LIVE, source=SourceLimits(), publish=REQUESTS)
     radio = RadioLimits(simulcast=SimulcastLimits(channel=live))
-    server, workers = server or ServerLimits(), workers or WorkerLimits()
-    return program(Limits(live=live, radio=radio, server=server, workers=workers))
+    return program(Limits(live=live, radio=radio, server=server or ServerLimits()))
 
 
 def program(limits: Limits) -> tuple[str, ...]:

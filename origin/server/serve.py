@@ -260,7 +260,7 @@ async def _make_ready(
             services.add(TablesAtTakeover(made_tables, start.reload))
     services.reload = start.reload
     if types_text:
-        services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
+        services.add(DemoText(services.events.channels[CHANNEL], limits.server))
     if has_programmes and (programmes := services.programmes.store(DEMO)) is not None:
         services.add(DemoProgrammes(programmes))
     await SHARED_THREADS.run(services.check_library)
@@ -320,12 +320,14 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
     services, bound = ready.services, start.bound
     address = address_of(bound.http, services.config.server.host)
     admission = services.publishers.admission
-    rtmp = RtmpServer(admission, services.limits.rtmp)
+    rtmp = RtmpServer(admission, services.limits.ingest)
     services.add(rtmp)
     options = services.config.server
     if options.srt_port:
         passphrases = MappingView(services.live.options, lambda one: one.srt_passphrase or "")
-        services.add(SrtServer(admission, options.host, options.srt_port, services.limits.srt, passphrases))
+        services.add(
+            SrtServer(admission, options.host, options.srt_port, services.limits.ingest, passphrases)
+        )
     if services.config.grpc.port:
         app = cast(ASGIApp, ready.http_config.app)
         services.add(make_grpc_server(services, app, ready.certificates))

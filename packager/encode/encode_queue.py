@@ -60,15 +60,23 @@ MAX_READ_AHEAD = 32
 """Most segments that wait to be read ahead; the oldest are dropped."""
 
 
+MAX_FILMS = 500
+"""Most prepared films."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeLimits:
-    """The limits of encoding on request.
+    """The limits of encoding on request and ahead of time.
 
     Attributes:
         at_once: how many encoders run at the same time, each with two threads at a low priority.
         waiting: most segments that requests wait for.
         wait_seconds: how long a request waits for its segment.
         idle_seconds: how long nothing is encoded at least before the machine's speed is measured.
+        prepared_retry_seconds: pause before the next attempt where a film or the disk couldn't be used.
+        prepared_check_seconds: pause before prepared films are compared with the library again.
+        missing_seconds: for how long a film may be missing from the library, such as on a disk that isn't
+            mounted, before it is dropped from the list.
     """
 
     at_once: int = field(default_factory=encoders_at_once)
@@ -80,6 +88,10 @@ class EncodeLimits:
             disk_bytes=10 << 30, disk_files=100_000, memory_bytes=64 << 20
         )
     )
+    prepared_films: int = MAX_FILMS
+    prepared_retry_seconds: float = 30.0
+    prepared_check_seconds: float = 300.0
+    missing_seconds: float = 86_400.0
 
 
 class SharedSegmentCache(Protocol):

@@ -16,7 +16,7 @@ from media.packets import Packet
 from media.stream_reader import StreamReader
 from media.ts.demuxer import TransportDemuxer
 from media.ts.stream_reader import TransportReader
-from packager.sources.limits import PumpLimits, SourceLimits
+from packager.sources.limits import SourceLimits
 from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES
 
 HEAD_BYTES = 4096
@@ -63,7 +63,7 @@ class ReceivedContainer:
     """
 
     begins: Callable[[bytes], bool]
-    reader: Callable[[PumpLimits], StreamReader]
+    reader: Callable[[SourceLimits], StreamReader]
     demuxer: Callable[[SourceLimits, bool], Demuxer] | None = None
     has_packets: bool = False
     has_fragments: bool = False
@@ -99,14 +99,14 @@ CONTAINERS: Mapping[str, ReceivedContainer] = {
     "matroska": ReceivedContainer(
         begins=lambda head: head.startswith(EBML),
         reader=lambda limits: MatroskaStreamReader(limits.matroska),
-        demuxer=lambda limits, _: MatroskaDemuxer(limits.pump.matroska),
+        demuxer=lambda limits, _: MatroskaDemuxer(limits.matroska),
         has_fragments=True,
         is_published=True,
     ),
     "mp4": ReceivedContainer(
         begins=lambda head: head[4:8] in BOXES,
         reader=lambda limits: FragmentedStreamReader(limits.fragments),
-        demuxer=lambda limits, _: FragmentDemuxer(limits.pump.fragments),
+        demuxer=lambda limits, _: FragmentDemuxer(limits.fragments),
         has_fragments=True,
         is_published=True,
     ),

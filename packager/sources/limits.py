@@ -15,7 +15,6 @@ from media.rtsp.messages import RtspMessageLimits
 from media.ts.demuxer import LiveTransportLimits
 from media.ts.stream_reader import TransportReaderLimits
 from packager.retry_policy import RetryPolicy
-from packager.sources.stream_meter import MeterLimits
 
 SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=5.0)
 """Delays before a source that ended or is unavailable is requested again."""
@@ -35,53 +34,6 @@ class GopCacheLimits:
 
     kept_bytes: int = 32 << 20
     headers: int = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PumpLimits:
-    """How much of a stream is buffered on its way to ffmpeg.
-
-    Attributes:
-        ahead_bytes: Buffered bytes at which the producer must wait: some seconds at the highest bitrates.
-        written_bytes: Bytes of chunks that are written together; a larger chunk alone.
-        headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
-        slow_seconds: After which a picture stands still, and is repeated if all are key frames.
-        still_seconds: From one repetition to the next, for ffmpeg, which shows one when the next comes.
-        copied_still_seconds: Seconds from one repetition to the next for viewers of a copied picture.
-        ahead_seconds: Lead over real time above which reading pauses; longer than live servers' first bursts.
-        untaken_seconds: Lead above which reading pauses while no ffmpeg reads, and old data is dropped.
-        window_seconds: Length of a measurement window.
-        slack_seconds: Buffered time that is accepted beyond the stream's jitter.
-        live_rate: Media seconds per second up to which a stream counts as live; clocks differ by less.
-        behind_seconds: How much a stream may catch up after a pause without counting as ahead.
-        held_seconds: For which a publisher is held back at once; one with which that took longer has a clock
-            that is wrong, and is ended: while it is held back, nobody would notice that it has gone.
-        gop_cache: How much is kept for an ffmpeg that joins later.
-        remux: How much of a stream is held back until all tracks are known with which Matroska begins.
-        transport_reader: Of MPEG-TS.
-        flv: Of FLV, whose tags may be as large as a key frame.
-        fragments: Of fragmented MP4.
-    """
-
-    ahead_bytes: int = 32 << 20
-    written_bytes: int = 64 << 10
-    headless_bytes: int = 1 << 19
-    slow_seconds: float = 1.7
-    still_seconds: float = 0.4
-    copied_still_seconds: float = 1.0
-    ahead_seconds: float = 20.0
-    untaken_seconds: float = 2.0
-    window_seconds: float = 60.0
-    slack_seconds: float = 2.0
-    live_rate: float = 1.02
-    behind_seconds: float = 60.0
-    held_seconds: float = 120.0
-    gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
-    remux: RemuxLimits = field(default_factory=RemuxLimits)
-    transport_reader: TransportReaderLimits = field(default_factory=TransportReaderLimits)
-    matroska: MatroskaStreamLimits = field(default_factory=MatroskaStreamLimits)
-    flv: FlvLimits = field(default_factory=FlvLimits)
-    fragments: FragmentLimits = field(default_factory=FragmentLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +83,8 @@ class SourceLimits:
         remux_silent_seconds: Longest time without bytes after that.
         slate_seconds: How long nobody may publish, or a pulled source be gone, until the slate is shown.
         publications: Publishers of one channel at once, with spare ones and those that have just come.
-        meter: Over which time a publisher's stream is measured.
+        meter_step_seconds: Least time between two samples.
+        meter_samples: How many are kept: they span the time over which the bitrate is averaged.
         key_seconds: Longest time without an access point, or three times the longest interval before it.
         clock_still_seconds: How long data may arrive without the clock's advancing.
         clock_step_seconds: Least step that counts as advancing.
@@ -145,7 +98,25 @@ class SourceLimits:
         rtsp_receive_bytes: Size of the UDP sockets' receive buffers.
         port_attempts: Attempts to find two consecutive free ports.
         rtsp_last_seconds: Time for a closing connection to send its last data.
-        pump: Limits of the buffer before ffmpeg.
+        ahead_bytes: Buffered bytes at which the producer must wait: some seconds at the highest bitrates.
+        written_bytes: Bytes of chunks that are written together; a larger chunk alone.
+        headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
+        slow_seconds: After which a picture stands still, and is repeated if all are key frames.
+        still_seconds: From one repetition to the next, for ffmpeg, which shows one when the next comes.
+        copied_still_seconds: Seconds from one repetition to the next for viewers of a copied picture.
+        ahead_seconds: Lead over real time above which reading pauses; longer than live servers' first bursts.
+        untaken_seconds: Lead above which reading pauses while no ffmpeg reads, and old data is dropped.
+        window_seconds: Length of a measurement window.
+        slack_seconds: Buffered time that is accepted beyond the stream's jitter.
+        live_rate: Media seconds per second up to which a stream counts as live; clocks differ by less.
+        behind_seconds: How much a stream may catch up after a pause without counting as ahead.
+        held_seconds: For which a publisher is held back at once; one with which that took longer has a clock
+            that is wrong, and is ended: while it is held back, nobody would notice that it has gone.
+        gop_cache: How much is kept for an ffmpeg that joins later.
+        remux: How much of a stream is held back until all tracks are known with which Matroska begins.
+        transport_reader: Of MPEG-TS.
+        flv: Of FLV, whose tags may be as large as a key frame.
+        fragments: Of fragmented MP4.
         further_track_bytes: Most bytes that may wait to be read.
         further_gop_cache: Bytes that are kept for later readers: six seconds of 10 Mbit/s.
         guard: Limits of connections to foreign servers.
@@ -193,7 +164,8 @@ class SourceLimits:
     slate_seconds: float = 2.0
     publications: int = 8
     well_seconds: float = 5.0
-    meter: MeterLimits = field(default_factory=MeterLimits)
+    meter_step_seconds: float = 1.0
+    meter_samples: int = 8
     key_seconds: float = 20.0
     clock_still_seconds: float = 3.0
     clock_step_seconds: float = 0.1
@@ -207,7 +179,25 @@ class SourceLimits:
     port_attempts: int = 32
     rtsp_last_seconds: float = 1.0
     rtsp_messages: RtspMessageLimits = field(default_factory=RtspMessageLimits)
-    pump: PumpLimits = field(default_factory=PumpLimits)
+    ahead_bytes: int = 32 << 20
+    written_bytes: int = 64 << 10
+    headless_bytes: int = 1 << 19
+    slow_seconds: float = 1.7
+    still_seconds: float = 0.4
+    copied_still_seconds: float = 1.0
+    ahead_seconds: float = 20.0
+    untaken_seconds: float = 2.0
+    window_seconds: float = 60.0
+    slack_seconds: float = 2.0
+    live_rate: float = 1.02
+    behind_seconds: float = 60.0
+    held_seconds: float = 120.0
+    gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
+    remux: RemuxLimits = field(default_factory=RemuxLimits)
+    transport_reader: TransportReaderLimits = field(default_factory=TransportReaderLimits)
+    matroska: MatroskaStreamLimits = field(default_factory=MatroskaStreamLimits)
+    flv: FlvLimits = field(default_factory=FlvLimits)
+    fragments: FragmentLimits = field(default_factory=FragmentLimits)
     further_track_bytes: int = 8 << 20
     further_gop_cache: GopCacheLimits = field(default_factory=lambda: GopCacheLimits(kept_bytes=8 << 20))
     begin_segments: int = 3

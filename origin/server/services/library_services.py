@@ -167,7 +167,7 @@ def make_library_services(
     if tools is not None and renditions.mode != "off":
         encoded = _encoded(config, served.titles, tools, limits, encoder)
         if (folder := data_folder(config, "encoded")) is not None:
-            preparation = Preparation(encoded, served.titles, renditions, folder, limits.preparation)
+            preparation = Preparation(encoded, served.titles, renditions, folder, limits.encode)
     covers = None if tools is None else _covers(served, tools)
     makers = MediaMakers(thumbnails, encoded, covers)
     return LibraryServices(
@@ -219,7 +219,7 @@ def _vod_handler(
         titles,
         config.library.max_age,
         open_files,
-        AnswerCache(replace(limits.vod_answers, valid_seconds=config.limits.open_file_seconds)),
+        AnswerCache(replace(limits.vod_segments, valid_seconds=config.limits.open_file_seconds)),
         limits.vod_segments,
         makers,
     )
@@ -288,7 +288,6 @@ def _elsewhere(config: Config, limits: JobsLimits) -> RemoteDrawing | None:
 def _catalogue(
     config: Config, storage: Library | S3Library, titles: Titles, tools: Tools | None, limits: Limits
 ) -> Catalogue:
-    listing = replace(limits.catalogue.listing, files=config.limits.library_files)
     return Catalogue(
         _listed_files(storage),
         tools,
@@ -299,7 +298,7 @@ def _catalogue(
             titles.facts.has_thumbnails,
             partial(sequence_facts, titles.sequence),
         ),
-        limits=replace(limits.catalogue, listing=listing),
+        limits=replace(limits.catalogue, most_files=config.limits.library_files),
     )
 
 

@@ -231,7 +231,7 @@ class Services:
         self.stations = self._make_stations()
         self.mounts = self.stations.mounts
         self.guess_delay = GuessDelay(
-            config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
+            config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.sessions
         )
         authenticator = Authenticator(
             self.guess_delay,

@@ -134,7 +134,7 @@ class HttpPuller:
                 container,
                 reader,
                 options,
-                limits=self._limits.pump,
+                limits=self._limits,
                 channel=self._channel,
             )
         else:

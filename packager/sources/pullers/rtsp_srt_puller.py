@@ -244,7 +244,7 @@ class Remuxer:
     async def _read_output(self, process: Process) -> bool:
         """Pass the program's output to the pump; return whether there was any."""
         loop, budget = asyncio.get_running_loop(), StepBudget()
-        reader = TransportReader(self._limits.pump.transport_reader)
+        reader = TransportReader(self._limits.transport_reader)
         pump: Pump | None = None
         patience = self._limits.remux_start_seconds
         continuity = StreamContinuity(loop.time(), self._limits)
@@ -272,7 +272,7 @@ class Remuxer:
     def _prepare_pump(self, reader: TransportReader) -> Pump:
         """Return the pump, ready for another stream."""
         if self.pump is None:
-            self.pump = Pump("mpegts", reader, limits=self._limits.pump, channel=self._channel)
+            self.pump = Pump("mpegts", reader, limits=self._limits, channel=self._channel)
         else:
             self.pump.begin("mpegts", reader)
         self._detected.set()

@@ -21,8 +21,9 @@ from origin.http.client_limits import ClientLimit
 from origin.live.handler import LiveHandler
 from origin.live.media_requests import PastMedia
 from origin.live.past import snapshots
-from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits
+from origin.vod.answer_cache import AnswerCache
 from origin.vod.handler import VodHandler
+from origin.vod.segment_cache import VodCacheLimits
 from packager.library.local_storage import Library
 from packager.past.key_frames import KeyFrame, read_key_frame
 from packager.past.segment_samples import Read
@@ -138,7 +139,7 @@ async def test_a_manifest_is_written_once_however_short_its_validity(
         return write(*words)  # type: ignore[arg-type]  # handed on as they are
 
     monkeypatch.setattr(titles, "manifest", counted)
-    handler = VodHandler(titles, answers=AnswerCache(AnswerCacheLimits(valid_seconds=0.0)))
+    handler = VodHandler(titles, answers=AnswerCache(VodCacheLimits(valid_seconds=0.0)))
     asked = request_from_headers("GET", b"/vod/film.mp4/manifest.mpd", (), "203.0.113.5")
     bodies = await all_received(lambda: handler.handle(asked), go_on)
     assert b"<MPD" in bodies[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from origin.server.services.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from packager.s3.limits import S3Limits, S3RequestLimits
 from tests.conftest import ServerProcess
 from tests.origin.cluster.recorded_stations import (
@@ -52,7 +52,7 @@ HELD = "PUT /", "/recordings/", "/media.m3u8"
 HOLDING = program(
     Limits(
         s3=S3Limits(requests=S3RequestLimits(silent_seconds=60, request_seconds=90)),
-        workers=WorkerLimits(spares=0),
+        server=ServerLimits(spares=0),
     )
 )
 """Held requests don't fail: behind three that had, nothing is stored in S3, and a kill loses more."""

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.concurrency import background_task
-from packager.library.file_listing import ListingLimits
+from packager.library.file_listing import CatalogueLimits
 from packager.library.storage_interface import FileChangedError
 from packager.s3.client import S3Client, UnavailableError
 from packager.s3.library import S3Library
@@ -174,16 +174,16 @@ def listing(*keys: str, more: str = "") -> Respond:
     return sent(200, {"content-length": str(len(body))}, body)
 
 
-def names(library: S3Library, limits: ListingLimits | None = None) -> list[str]:
-    found = library.walk(frozenset({".mp4"}), limits or ListingLimits(), lambda: False)
+def names(library: S3Library, limits: CatalogueLimits | None = None) -> list[str]:
+    found = library.walk(frozenset({".mp4"}), limits or CatalogueLimits(), lambda: False)
     return [file.path for file in found.files]
 
 
 def test_a_listing_without_end_stops_at_its_limits(hostile: Hostile, tmp_path: Path) -> None:
     library = S3Library("s3://bucket", tmp_path, LIMITS)
     hostile.respond = listing(*(f"{number}.mp4" for number in range(1000)), more="again")
-    assert len(names(library, ListingLimits(files=2500))) == 2500
-    assert len(names(library, ListingLimits(names=3001))) == 3001
+    assert len(names(library, CatalogueLimits(most_files=2500))) == 2500
+    assert len(names(library, CatalogueLimits(most_names=3001))) == 3001
 
 
 def test_keys_that_no_address_can_have_are_left_out(hostile: Hostile, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from packager.concurrency import background_task
 from packager.encode.renditions import EncodedRendition
 from packager.encode.segment_encoder import EncodeSegment, encode_segment
-from packager.library.file_listing import ListingLimits
+from packager.library.file_listing import CatalogueLimits
 from packager.library.storage_interface import SETTLED_AFTER
 from packager.process.ffmpeg_discovery import Tools
 from packager.retry_policy import RetryPolicy
@@ -294,6 +294,6 @@ def test_encoded_segments_are_no_files_and_dont_count_as_such(bucket: Bucket, tm
     for number in range(20):
         bucket.put(f"{number:032x}-0.mp4", b"segment")
     library = S3Library(bucket.address, tmp_path, CACHE)
-    found = library.walk(frozenset({".mp4"}), ListingLimits(names=5), lambda: False)
+    found = library.walk(frozenset({".mp4"}), CatalogueLimits(most_names=5), lambda: False)
     library.close()
     assert [one.path for one in found.files] == names
