@@ -67,7 +67,7 @@ class S3Library:
         self.address = address
         self._folder = folder
         self._limits = limits
-        self._client = S3Client(address, limits.requests)
+        self._client = S3Client(address, limits)
         self.cache = BlockCache(folder, limits)
         self._objects = S3Objects(self._client, ObjectReader(self._client, self.cache, limits), limits)
         self.threads = self._objects.threads

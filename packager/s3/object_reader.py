@@ -84,7 +84,7 @@ class ObjectReader:
                 yield key, block
             else:
                 lacking.append(key)
-        identity, runs = identity_of(version), max(1, self._limits.requests.request_bytes // size)
+        identity, runs = identity_of(version), max(1, self._limits.request_bytes // size)
         for run in _runs([number for _, number in lacking], runs):
             start = run.start * size
             data = self._client.read(version, start, min(run.stop * size, version.size))

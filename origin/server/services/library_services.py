@@ -253,7 +253,7 @@ def _shared_segments(options: LibraryOptions, limits: S3Limits) -> SharedSegment
         from packager.s3.segment_cache import BucketSegmentCache
 
         total_bytes = size(options.encoded_size)
-        return BucketSegmentCache(options.path, replace(limits.encoded, total_bytes=total_bytes))
+        return BucketSegmentCache(options.path, replace(limits, encoded_bytes=total_bytes))
 
 
 def _covers(served: ServedLibrary, tools: Tools) -> CoverArt:

@@ -132,5 +132,5 @@ def _copies(name: str, address: str, recordings: Recordings, limits: Limits) -> 
         # Here and not above: it is an extra, which most servers don't have.
         from packager.s3.client import S3Client
 
-        client = S3Client(address, limits.s3.requests)
+        client = S3Client(address, limits.s3)
     return RecordingCopies(name, recordings, client, limits.live.recordings)

@@ -153,7 +153,7 @@ def client(s3_server: S3Server, s3_proxy: S3Proxy, monkeypatch: pytest.MonkeyPat
     obstore.put(store, "film.de.srt", b"content")
     for name, value in s3_server.environment(s3_proxy.url).items():
         monkeypatch.setenv(name, value)
-    return S3Client(f"s3://{BUCKET}/waiters", S3Limits().requests)
+    return S3Client(f"s3://{BUCKET}/waiters", S3Limits())
 
 
 async def all_run(objects: S3Objects, work: Callable[[], object]) -> list[object]:

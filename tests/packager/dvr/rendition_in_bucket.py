@@ -11,11 +11,11 @@ from packager.dvr.bucket.dvr_bucket import DvrBucket
 from packager.dvr.bucket.past_pieces import PastPieces
 from packager.dvr.limits import DvrLimits
 from packager.s3.client import S3Client, UnavailableError
-from packager.s3.limits import S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.window.cadence import cadence
 from tests.s3_server import BUCKET, S3Server
 
-S3 = S3Limits(requests=S3RequestLimits(retries=4, retry_seconds=30.0))
+S3 = S3Limits(retries=4, retry_seconds=30.0)
 TIMES = cadence(Fraction(30), 1.0, 0.25)
 KEY = "live/one/dvr/240p"
 

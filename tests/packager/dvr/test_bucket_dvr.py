@@ -19,7 +19,7 @@ from packager.dvr.bucket.past_pieces import PastPieces
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.s3.client import AccessRefusedError, S3Client
-from packager.s3.limits import S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import PARTS, Station, on_air
@@ -37,7 +37,7 @@ LIMITS = replace(
     old_piece_seconds=0.0,
     removal_seconds=0.1,
 )
-S3 = S3Limits(requests=S3RequestLimits(retries=0))
+S3 = S3Limits(retries=0)
 
 
 class Place:

@@ -239,7 +239,7 @@ def test_a_start_finds_the_newest_media_behind_any_number_of_gaps(
 
 def expire(rendition: RenditionInBucket, changes: int, before: int) -> bool:
     """Remove pieces whose end is before a date, as a process that dies behind some changes."""
-    client = MortalClient(rendition.bucket.address, S3.requests)
+    client = MortalClient(rendition.bucket.address, S3)
     client.changes = changes
     expiry = PieceExpiry(client, KEY, LIMITS)
     try:

@@ -139,7 +139,7 @@ def test_a_process_that_was_killed_before_an_outline_leaves_that_to_the_next_one
     rendition: RenditionInBucket, timelines: Sequence[Timeline]
 ) -> None:
     put_all(rendition, timelines)
-    client = MortalClient(rendition.bucket.address, S3.requests)
+    client = MortalClient(rendition.bucket.address, S3)
     client.changes = 1
     dying = OutlineWriter(BucketOutlines(client, CHANNEL), {RENDITION: rendition.past()})
     assert dying.write_next(0)
@@ -237,7 +237,7 @@ def test_pieces_of_another_cadence_and_of_an_earlier_version_have_no_outline(
 
 def expire(rendition: RenditionInBucket, changes: int, before: int) -> bool:
     """Remove pieces whose end is before a number, as a process that dies behind some changes."""
-    client = MortalClient(rendition.bucket.address, S3.requests)
+    client = MortalClient(rendition.bucket.address, S3)
     client.changes = changes
     expiry = PieceExpiry(client, KEY, LIMITS)
     try:

@@ -17,7 +17,7 @@ from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FileChangedError
 from packager.s3.client import AccessRefusedError, UnavailableError
 from packager.s3.library import S3Library
-from packager.s3.limits import S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.threads import ThreadLimits, Threads
 from packager.vod import TitleLimits, Titles
 from tests.packager import films
@@ -182,7 +182,7 @@ def test_a_replaced_object_is_never_mixed_with_the_former_one(opened: Opened) ->
 def test_without_s3_what_is_cached_goes_on_and_the_rest_fails_at_once(opened: Opened) -> None:
     data = os.urandom(8 * BLOCK)
     obstore.put(opened.store, "film.mp4", data)
-    limits = replace(NO_PAUSE, requests=S3RequestLimits(retries=0, silent_seconds=0.5))
+    limits = replace(NO_PAUSE, retries=0, silent_seconds=0.5)
     library = opened.library(limits)
     with library.open("film.mp4") as file:
         file.pread(0, BLOCK)
@@ -212,7 +212,7 @@ def test_without_s3_what_is_cached_goes_on_and_the_rest_fails_at_once(opened: Op
 
 def test_a_silent_s3_costs_its_time_out_and_not_more(opened: Opened) -> None:
     obstore.put(opened.store, "film.mp4", b"x" * 4 * BLOCK)
-    limits = replace(NO_PAUSE, requests=S3RequestLimits(retries=0, silent_seconds=0.3, failures=1))
+    limits = replace(NO_PAUSE, retries=0, silent_seconds=0.3, failures=1)
     library = opened.library(limits)
     with library.open("film.mp4") as file:
         with opened.server.stopped(), pytest.raises(UnavailableError):
