@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -49,20 +49,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+ShareStation = Callable[[str, AudioSource | None, int, str], AudioSource]
+"""Makes a source that all nodes have, by name, source here, expected bitrate in kbit/s and media type."""
+
 LEAD_SECONDS = 12.0
 """Seconds of past audio with which a channel begins: three segments, which players want before they start."""
-
-
-class StationSharing(Protocol):
-    """Shares the audio of stations among the nodes of a cluster."""
-
-    def share(self, name: str, own: AudioSource | None, bitrate: int, media_type: str) -> AudioSource:
-        """Make the source of a station that all nodes have.
-
-        Args:
-            own: its source on this node; None for none.
-            bitrate: expected, in kbit/s.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +120,7 @@ class StationMaker:
         count: Callable[[int], None],
         count_events: Callable[[int], None] = lambda _: None,
         limits: RadioLimits | None = None,
-        shared: StationSharing | None = None,
+        shared: ShareStation | None = None,
     ) -> None:
         self._tools = tools
         self._count = count
@@ -200,7 +191,7 @@ class _Sources:
         shared: shares the stations' audio; None without a cluster.
     """
 
-    def __init__(self, tools: Tools | None, limits: RadioLimits, shared: StationSharing | None) -> None:
+    def __init__(self, tools: Tools | None, limits: RadioLimits, shared: ShareStation | None) -> None:
         self._tools = tools
         self._shared = shared
         self._limits = limits
@@ -217,7 +208,7 @@ class _Sources:
     def shared(self, name: str, own: AudioSource | None, options: RadioOptions) -> AudioSource:
         """Return the source that all nodes have, which is the own one without a cluster."""
         if self._shared is not None:
-            return self._shared.share(name, own, options.bitrate, expected_type(options))
+            return self._shared(name, own, options.bitrate, expected_type(options))
         if own is None:
             raise RuntimeError("a station without a source")
         return own

@@ -13,15 +13,15 @@ import contextlib
 import functools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.demand import OnDemand
 from packager.cluster.failover import begin_empty, go_on, is_shared, needs_new_windows, reached_by
 from packager.cluster.lease import Lease, Reached
 from packager.cluster.limits import APPEND_BYTES, ClusterLimits
@@ -49,24 +49,6 @@ MAX_LATE_ENDS = 16
 
 LEVEL_SECONDS = 0.5
 """Seconds for which a new owner of a log waits to have all of it."""
-
-
-class OnDemand(Protocol):
-    """A channel's output that a packager makes only while viewers ask for the channel."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the channel isn't made now."""
-
-    def ranges_behind(self, tags: Sequence[DateRange]) -> Iterable[DateRange]:
-        """Return the date ranges to append where this packager continues after another one.
-
-        Args:
-            tags: the date ranges that the shared log lists.
-        """
-
-    def serve_own(self) -> None:
-        """Serve this packager's own log, since Redis can't be reached to follow another node's."""
 
 
 @dataclass(frozen=True, slots=True)

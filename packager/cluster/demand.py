@@ -6,8 +6,10 @@ Nodes note the names in one set in Redis, with the time. A channel that nobody a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import PREFIX
 from packager.cluster.limits import ClusterLimits
@@ -53,6 +55,32 @@ class MadeOnDemand(Protocol):
 
     def note_unknown_viewers(self) -> None:
         """Continue the channel if it runs, as it may have viewers that aren't known here."""
+
+
+class OnDemand(MadeOnDemand, Protocol):
+    """A station's live channel, as a node shares it."""
+
+    @property
+    def has_media(self) -> bool:
+        """Whether the channel delivers media now."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the channel isn't made now."""
+
+    @property
+    def is_postponed(self) -> bool:
+        """Whether the channel doesn't begin now although it has viewers."""
+
+    def ranges_behind(self, tags: Sequence[DateRange]) -> Iterable[DateRange]:
+        """Return the date ranges to append where this packager continues after another one.
+
+        Args:
+            tags: the date ranges that the shared log lists.
+        """
+
+    def serve_own(self) -> None:
+        """Serve this packager's own log, since Redis can't be reached to follow another node's."""
 
 
 class Demand:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from media.errors import MalformedError
-from packager.cluster.channel_ownership import LogContext, OnDemand, SharedChannel
+from packager.cluster.channel_ownership import LogContext, SharedChannel
 from packager.cluster.commands import ClusterCommands
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.demand import Demand, MadeOnDemand
+from packager.cluster.demand import Demand, OnDemand
 from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
@@ -84,18 +84,6 @@ class LogConsumer(Protocol):
 
     def withdraw(self, name: str) -> None:
         """Note that a channel is gone."""
-
-
-class OnDemandSimulcast(OnDemand, MadeOnDemand, Protocol):
-    """A station's live channel, which a packager makes while it has viewers."""
-
-    @property
-    def has_media(self) -> bool:
-        """Whether the channel delivers media now."""
-
-    @property
-    def is_postponed(self) -> bool:
-        """Whether the channel doesn't begin now although it has viewers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +183,7 @@ class ClusterNode:
     def share_simulcast(
         self,
         own: LiveStream,
-        simulcast: OnDemandSimulcast,
+        simulcast: OnDemand,
         awaited: CadenceEntry,
         dvr: SharedDvr | None = None,
     ) -> SharedChannel:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -42,6 +42,9 @@ from packager.vod.movie.movie_reader import Read
 from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.segment import ShortReadError
 from packager.vod.titles import Titles
+
+if TYPE_CHECKING:
+    from packager.s3.segment_cache import BucketSegmentCache
 
 log = structlog.get_logger()
 
@@ -92,19 +95,6 @@ class EncodeLimits:
     prepared_retry_seconds: float = 30.0
     prepared_check_seconds: float = 300.0
     missing_seconds: float = 86_400.0
-
-
-class SharedSegmentCache(Protocol):
-    """A cache of encoded segments that the servers of one library share; where it fails, they encode."""
-
-    async def find(self, place: Place) -> bytes | None:
-        """Return a segment; None where there is none, or it can't be had soon."""
-
-    def keep(self, place: Place, data: bytes) -> None:
-        """Store a segment in the background, if that is possible."""
-
-    async def run(self) -> None:
-        """Store segments, until cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +170,7 @@ class EncodedMedia:
         folder: DataFolder | None,
         limits: EncodeLimits,
         encode: EncodeSegment = encode_segment,
-        shared: SharedSegmentCache | None = None,
+        shared: BucketSegmentCache | None = None,
     ) -> None:
         self._shared = shared
         self.picture_encoder = SOFTWARE

@@ -66,7 +66,7 @@ class _ListedSegments:
 
 
 class BucketSegmentCache:
-    """A cache of encoded segments in S3; see `SharedSegmentCache`.
+    """A cache of encoded segments in S3, which the servers of one library share; where it fails, they encode.
 
     Args:
         address: ``s3://bucket/prefix`` of the library.

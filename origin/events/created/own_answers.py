@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import structlog
 
@@ -25,37 +24,12 @@ from packager.cluster.event_streams import EventRetention, EventStreams, PutOutc
 from packager.cluster.event_writer import APPEND_BYTES, APPEND_EVENTS
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
-from packager.cluster.shared_records import RecordRefusedError
+from packager.cluster.shared_records import RecordRefusedError, SharedRecords
 
 log = structlog.get_logger()
 
 LOST = "lost"
 """Reason for which an answer is stopped that other nodes have ended, as its own seemed to be gone."""
-
-
-class RecordChanges(Protocol):
-    """Changes the records of channels at all nodes."""
-
-    async def create(
-        self,
-        name: str,
-        number: str,
-        line: bytes,
-        most: int,
-        most_of_creator: int | None,
-        *,
-        is_repeated: bool = False,
-    ) -> None:
-        """Make a channel."""
-
-    async def change(self, name: str, line: bytes) -> None:
-        """Change a channel."""
-
-    def undo(self, name: str, number: str) -> None:
-        """Delete a channel of which nobody knows, soon."""
-
-    async def catch_up(self) -> None:
-        """Wait until this node knows all that was changed before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +85,7 @@ class OwnAnswers:
         self,
         connection: RedisConnection,
         streams: EventStreams,
-        records: RecordChanges,
+        records: SharedRecords,
         most: Callable[[], int],
         limits: ClusterLimits,
     ) -> None:

@@ -297,5 +297,5 @@ def share_programmes(
     stores = {name: one.programmes for name, one in channels.items()}
     stations = frozenset(one.name for one in config.radio if has_dvr(one, config)).difference(channels)
     shared = SharedProgrammes(node, stores, programmes.recorded, stations)
-    programmes.elsewhere = shared
+    programmes.elsewhere = shared.store
     node.add(shared.run)

@@ -21,7 +21,7 @@ from origin.server.services.s3_config import cache_folder, cache_limits, making
 from origin.vod.answer_cache import AnswerCache
 from origin.vod.contents import NO_MAKERS, MediaMakers
 from origin.vod.handler import VodHandler
-from packager.encode.encode_queue import EncodedMedia, SharedSegmentCache
+from packager.encode.encode_queue import EncodedMedia
 from packager.encode.encoder_choice import choose_encoder
 from packager.encode.encoder_speed import recorded_height
 from packager.encode.preparation import Preparation
@@ -40,6 +40,7 @@ from packager.vod.sprites.sprite_maker import RemoteDrawing, SpriteLimits, Sprit
 
 if TYPE_CHECKING:
     from packager.s3.library import S3Library
+    from packager.s3.segment_cache import BucketSegmentCache
 
 log = structlog.get_logger()
 
@@ -246,7 +247,7 @@ def shares_segments(options: LibraryOptions) -> bool:
     return is_wanted and options.path.startswith(S3_SCHEME)
 
 
-def _shared_segments(options: LibraryOptions, limits: S3Limits) -> SharedSegmentCache | None:
+def _shared_segments(options: LibraryOptions, limits: S3Limits) -> BucketSegmentCache | None:
     if not shares_segments(options):
         return None
     with making("library.path"):

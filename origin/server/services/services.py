@@ -226,7 +226,7 @@ class Services:
             functools.partial(self._count, "radio"),
             functools.partial(self._count, "events"),
             limits.radio,
-            self.cluster_stations,
+            None if self.cluster_stations is None else self.cluster_stations.share,
         )
         self.stations = self._make_stations()
         self.mounts = self.stations.mounts
