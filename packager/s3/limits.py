@@ -33,7 +33,6 @@ class S3Limits:
         retry_seconds: age of a request from which it isn't repeated.
         failures: requests that fail in a row until S3 counts as unreachable; all further ones then fail at
             once, but for one that tries again after each pause.
-        wait_seconds: how long a read waits for another one that fetches the same block.
         known_seconds: how long these facts are used: the longest time for which a replaced object goes
             unnoticed.
         disk_bytes: most bytes on disk, in one file that nobody else can open.
@@ -65,6 +64,5 @@ class S3Limits:
     waiting_segment_bytes: int = 32 << 20
     trim_seconds: float = 600.0
     stale_seconds: float = 86_400.0
-    wait_seconds: float = 30.0
     known_seconds: float = 2.0
     names: int = 1000
