@@ -28,7 +28,7 @@ from origin.events.created.records import ChannelSettings
 from origin.events.created.routes import CreatedChannelsEndpoint, routes
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
-from origin.events.limits import ChannelLimits, EventLimits, HistoryLimits
+from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.multiplexing.merged_reader import ChannelDirectory
 from origin.events.multiplexing.reading import MultiplexedReading, MultiplexingLimits
 from origin.events.multiplexing.routes import MultiplexingEndpoint
@@ -106,11 +106,11 @@ class Server:
 @dataclass(frozen=True)
 class _Histories:
     folder: Path
-    limits: HistoryLimits
+    limits: EventLimits
 
     def __call__(self, channel: EventChannel, settings: ChannelSettings) -> EventHistory:
         place = DataFolder(self.folder) / "history" / channel.name.replace("/", "-")
-        return EventHistory(channel, place, replace(self.limits, seconds=settings.history))
+        return EventHistory(channel, place, replace(self.limits, history_seconds=settings.history))
 
 
 def make_created(limits: CreationLimits, setting: Setting) -> CreatedChannels:
@@ -122,7 +122,7 @@ def make_created(limits: CreationLimits, setting: Setting) -> CreatedChannels:
     journal = None if folder is None else ChannelJournal(DataFolder(folder), limits.journal_bytes)
     maker = ChannelMaker(
         options,
-        history=None if folder is None else _Histories(folder, HistoryLimits(look_seconds=0.05)),
+        history=None if folder is None else _Histories(folder, EventLimits(history_look_seconds=0.05)),
         templates=setting.templates,
         keys={"room/*": ChannelKeys(publish_token=ROOM_TOKEN, read_key="")},
     )
@@ -150,7 +150,7 @@ async def serving(
     endpoint = CreatedChannelsEndpoint(
         configured,
         created,
-        EventsEndpoint(configured, answers, bounds.publish),
+        EventsEndpoint(configured, answers, bounds),
         answers,
     )
     reading = MultiplexedReading(

@@ -10,16 +10,18 @@ from typing import Any
 
 from origin.events.channel import EventChannel
 from origin.events.disk_history import EventHistory
-from origin.events.limits import HistoryLimits
+from origin.events.limits import EventLimits
 from packager.safe_files import DataFolder
 from tests.event_server import LIMIT, a_channel
 
-LIMITS = HistoryLimits(restore_seconds=LIMIT, stored_seconds=LIMIT, retry_seconds=0.05, look_seconds=0.05)
+LIMITS = EventLimits(
+    restore_seconds=LIMIT, stored_seconds=LIMIT, history_retry_seconds=0.05, history_look_seconds=0.05
+)
 
 
 @contextlib.asynccontextmanager
 async def kept(
-    folder: Path, epoch: str, limits: HistoryLimits = LIMITS, **channel_limits: Any
+    folder: Path, epoch: str, limits: EventLimits = LIMITS, **channel_limits: Any
 ) -> AsyncIterator[tuple[EventChannel, EventHistory]]:
     """Give a channel with its past, whose events are kept when the block ends."""
     channel = a_channel(epoch=epoch, **channel_limits)

@@ -340,7 +340,7 @@ def _objects(dvr: LongDvr, rendition: str, *, has_media: bool) -> Iterator[tuple
     medias = [make_media(size)[rendition] for size in SIZES]
     left = before = 0
     timelines, chosen = set[int](), random.Random(rendition)
-    numbers, count = dvr.numbers, DEFAULT_LIMITS.bucket.piece_lines
+    numbers, count = dvr.numbers, DEFAULT_LIMITS.piece_lines
     for start in range(numbers.start - numbers.start % count, numbers.stop, count):
         lines = []
         for number in range(max(start, numbers.start), min(start + count, numbers.stop)):

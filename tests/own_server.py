@@ -47,10 +47,9 @@ async def own_server(
     facts = StartFacts(files=(configuration,))
     services = await asyncio.to_thread(Services, config, tools, None, facts, limits)
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
+    services.access.options = _access_options(config, [listening], services.events.origins)
     # In a thread: the page's files are read at the start.
-    made = await asyncio.to_thread(
-        _http_config, config, services, _access_options(config, [listening], services.events.origins)
-    )
+    made = await asyncio.to_thread(_http_config, config, services)
     server = uvicorn.Server(made)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from origin.radio.mounts.limits import ListenerLimits, MountLimits, RadioLimits
-from origin.server.services.limits import Limits, ServerLimits, WorkerLimits
+from origin.radio.mounts.limits import RadioLimits
+from origin.server.services.limits import Limits, ServerLimits
 from packager.dvr.limits import DvrLimits
 from packager.live.limits import LiveLimits
 from packager.publish.limits import PublishLimits
 from packager.radio.limits import SimulcastLimits, StationLimits
-from packager.sources.limits import PacingLimits, PlaylistLimits, PumpLimits, SourceLimits
-from packager.window.limits import WaiterLimits, WindowLimits
+from packager.sources.limits import SourceLimits
+from packager.window.limits import WindowLimits
 
 PATIENCE_SECONDS = 600.0
 WAIT_TARGET_DURATIONS = 100
@@ -23,9 +23,7 @@ WAIT_TARGET_DURATIONS = 100
 
 CLIENT_SECONDS = 120.0
 
-REQUESTS = PublishLimits(
-    window=WindowLimits(waiters=WaiterLimits(blocked_target_durations=WAIT_TARGET_DURATIONS))
-)
+REQUESTS = PublishLimits(window=WindowLimits(blocked_target_durations=WAIT_TARGET_DURATIONS))
 """Requests for live media wait for what comes late, instead of 503 after three target durations."""
 
 DVR = DvrLimits(drain_seconds=CLIENT_SECONDS, settle_seconds=CLIENT_SECONDS)
@@ -35,8 +33,9 @@ SOURCE = SourceLimits(
     probe_seconds=PATIENCE_SECONDS,
     connect_seconds=PATIENCE_SECONDS,
     silent_seconds=PATIENCE_SECONDS,
-    pump=PumpLimits(pacing=PacingLimits(window_seconds=PATIENCE_SECONDS)),
-    playlist=PlaylistLimits(still_target_durations=PATIENCE_SECONDS, behind_segments=round(PATIENCE_SECONDS)),
+    window_seconds=PATIENCE_SECONDS,
+    still_target_durations=PATIENCE_SECONDS,
+    behind_segments=round(PATIENCE_SECONDS),
 )
 """No source is asked once more, and no stream begins anew, since it or this process stood still."""
 
@@ -51,10 +50,10 @@ GAPS = LiveLimits(
 LIVE = replace(GAPS, gap_target_durations=PATIENCE_SECONDS)
 """An ffmpeg, a source and a channel are taken for well, however long each stands still."""
 
-MOUNT = MountLimits(
+MOUNT = RadioLimits(
     silence_seconds=PATIENCE_SECONDS,
     fallback_seconds=PATIENCE_SECONDS,
-    listener=ListenerLimits(close_seconds=CLIENT_SECONDS),
+    close_seconds=CLIENT_SECONDS,
 )
 """No station is down or replaced, and no listener cut off, because the machine stood still."""
 
@@ -62,14 +61,11 @@ STATION = StationLimits(ffmpeg_seconds=CLIENT_SECONDS)
 """No track is given up because the machine let its ffmpeg stand still."""
 
 
-def patient_server(
-    server: ServerLimits | None = None, workers: WorkerLimits | None = None
-) -> tuple[str, ...]:
+def patient_server(server: ServerLimits | None = None) -> tuple[str, ...]:
     """Give the program of a server whose ffmpeg may be late, and whose requests wait for it."""
     live = replace(LIVE, source=SourceLimits(), publish=REQUESTS)
     radio = RadioLimits(simulcast=SimulcastLimits(channel=live))
-    server, workers = server or ServerLimits(), workers or WorkerLimits()
-    return program(Limits(live=live, radio=radio, server=server, workers=workers))
+    return program(Limits(live=live, radio=radio, server=server or ServerLimits()))
 
 
 def program(limits: Limits) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.access.protected_addresses import TokenGuard
-from origin.radio.mounts.limits import ListenerLimits, MountLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.options import MountOptions
 from origin.radio.routes import routes
@@ -220,15 +220,15 @@ async def serving_app(app: Starlette, mounts: Iterable[Mount] = ()) -> AsyncIter
 
 def mount_options(
     *,
-    burst_bytes: int = ListenerLimits().burst_bytes,
-    queue_bytes: int = ListenerLimits().queue_bytes,
+    burst_bytes: int = RadioLimits().burst_bytes,
+    queue_bytes: int = RadioLimits().queue_bytes,
     skips: bool = False,
-    limits: MountLimits = MOUNT,
+    limits: RadioLimits = MOUNT,
     **options: Any,
 ) -> MountOptions:
     """Give a mount's options, with which no station is down because the machine stood still."""
-    listener = replace(limits.listener, burst_bytes=burst_bytes, queue_bytes=queue_bytes, skips=skips)
-    return MountOptions(limits=replace(limits, listener=listener), **options)
+    limits = replace(limits, burst_bytes=burst_bytes, queue_bytes=queue_bytes, skips=skips)
+    return MountOptions(limits=limits, **options)
 
 
 @contextlib.asynccontextmanager

@@ -27,7 +27,7 @@ from origin.events.created.routes import CreatedChannelsEndpoint
 from origin.events.created.routes import routes as event_routes
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
-from origin.events.limits import ChannelLimits, EventLimits, HistoryLimits
+from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import EventAnswers, EventsEndpoint
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from origin.token_relay.answer_channels import AnswerChannels, AnswerKeeping, last_events
@@ -147,7 +147,7 @@ async def relaying(
     **upstream_limits: Any,
 ) -> AsyncIterator[RelayServer]:
     """Run a relay behind a real server; its upstream answers as the script does."""
-    limits = replace(limits, upstream=replace(limits.upstream, **upstream_limits))
+    limits = replace(limits, **upstream_limits)
     kept = channel_limits or ChannelLimits()
     kept = replace(
         kept,
@@ -168,14 +168,12 @@ async def relaying(
     authorization, pages = event_authorization(keys_of, ADMIN_TOKEN), ReadingPages(keys_of)
     async with contextlib.AsyncExitStack() as stack:
         asked = upstream if upstream is not None else await stack.enter_async_context(completing(script))
-        asking = Upstream(
-            UpstreamOptions(url=url or asked.url, key=KEY, key_header=key_header), limits.upstream
-        )
+        asking = Upstream(UpstreamOptions(url=url or asked.url, key=KEY, key_header=key_header), limits)
         several: Upstream | Upstreams = asking
         if others:
             where = [UpstreamOptions(url=one.url, key=f"{KEY}-{place}") for place, one in enumerate(others)]
-            upstreams = [asking, *(Upstream(one, limits.upstream) for one in where)]
-            several = Upstreams(upstreams, limits.breaker, weights=weights)
+            upstreams = [asking, *(Upstream(one, limits) for one in where)]
+            several = Upstreams(upstreams, limits, weights=weights)
         options = TokenRelayOptions(
             share=share,
             keep=keep,
@@ -190,7 +188,7 @@ async def relaying(
             kept_for = AnswerKeeping(
                 keep_for=keeping.keep_for,
                 history=keeping.history and keeping.folder is not None,
-                longest_answer=limits.upstream.answer_seconds,
+                longest_answer=limits.answer_seconds,
             )
             answers = AnswerChannels(created, "test", kept_for)
         relay = TokenRelay(channel, several, options, answers=answers)
@@ -199,7 +197,7 @@ async def relaying(
         endpoint = CreatedChannelsEndpoint(
             {"test": channel},
             created,
-            EventsEndpoint({"test": channel}, of_channels, bounds.publish),
+            EventsEndpoint({"test": channel}, of_channels, bounds),
             of_channels,
         )
         app = Starlette(
@@ -222,8 +220,8 @@ def _created_of(
 
     def history(made: EventChannel, settings: ChannelSettings) -> EventHistory:
         assert folder is not None
-        bounds = HistoryLimits(
-            seconds=settings.history, disk_bytes=2 * limits.kept_bytes, restore_seconds=LIMIT
+        bounds = EventLimits(
+            history_seconds=settings.history, disk_bytes=2 * limits.kept_bytes, restore_seconds=LIMIT
         )
         return EventHistory(made, DataFolder(folder) / "history" / made.name, bounds)
 

@@ -112,7 +112,7 @@ async def key_set(url: str) -> None:
 
 async def playlist(url: str) -> None:
     async with guarded_client(url, redirects=3, timeout=60) as client:
-        await HlsFetcher(client, DEFAULT_LIMITS.playlist).playlist(url)
+        await HlsFetcher(client, DEFAULT_LIMITS).playlist(url)
 
 
 async def channel(url: str) -> None:

@@ -49,7 +49,8 @@ async def serve(configuration: Path) -> None:
         Services, config, await discover(), None, StartFacts(files=(configuration,))
     )
     sockets = [socket.create_server(("127.0.0.1", 0), backlog=100) for _ in range(3)]
-    http_config = _http_config(config, services, _access_options(config, sockets, services.events.origins))
+    services.access.options = _access_options(config, sockets, services.events.origins)
+    http_config = _http_config(config, services)
     own, app = uvicorn.Server(http_config), cast(ASGIApp, http_config.app)
     # No type checker knows this package where the dependencies of tests aren't installed.
     hypercorn: Any = importlib.import_module("hypercorn.asyncio")

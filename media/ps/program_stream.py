@@ -21,9 +21,6 @@ AUDIO, VIDEO = range(0xC0, 0xE0), range(0xE0, 0xF0)
 BLOCK_BYTES = 256 << 10
 """Bytes of a file that are parsed together."""
 
-LARGEST_PACKET = 6 + (1 << 16)
-"""Bytes of the largest PES packet (§2.4.3.7: the length has 16 bits)."""
-
 MAX_GARBAGE = 1 << 20
 """Most bytes that are no packets, in a row."""
 

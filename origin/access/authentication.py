@@ -350,24 +350,15 @@ class Unauthorized(Response):
         await self.to(Request(scope))(scope, receive, send)
 
 
-def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Unauthorized:
-    """Answer 401.
-
-    Args:
-        text: one line that says which password is needed.
-    """
-    return Unauthorized(text, headers)
-
-
 class UnauthorizedError(RefusalError):
     """A request lacks a password, which the line of the answer names."""
 
-    def __init__(self, line: str) -> None:
-        super().__init__(401, line)
+    def __init__(self, line: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(401, line, headers)
 
     def response(self) -> Response:
         """Make the answer, which asks for the password."""
-        return unauthorized(str(self))
+        return Unauthorized(str(self), self.headers)
 
 
 class WebhookDeniedError(RefusalError):

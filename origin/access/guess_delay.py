@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from origin.access.authentication import client_address
+from origin.access.limits import AccessLimits
 from origin.http.client_limits import network_of
 from origin.http1.application_exchange import wait_while_connected
 from packager.bounded_dict import BoundedDict
@@ -30,18 +30,7 @@ FORGOTTEN_SECONDS = 300.0
 """An address without wrong passwords for so long is forgotten."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuessLimits:
-    """Limits of the delays of answers to wrong passwords.
-
-    Attributes:
-        guessers: most addresses that are remembered; beyond, the least recent are forgotten.
-    """
-
-    guessers: int = 10_000
-
-
-DEFAULT_LIMITS = GuessLimits()
+DEFAULT_LIMITS = AccessLimits()
 
 
 class GuessDelay:
@@ -62,7 +51,7 @@ class GuessDelay:
         self,
         at_once: int,
         longest_seconds: float,
-        limits: GuessLimits = DEFAULT_LIMITS,
+        limits: AccessLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[Request, float], Awaitable[None]] = wait_while_connected,
     ) -> None:

@@ -36,13 +36,15 @@ class RefusalLogLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Bounds of the memory of viewers' sessions.
+class AccessLimits:
+    """Bounds of the memory of viewers' sessions and of wrong passwords.
 
     Attributes:
         sessions: sessions of all names together that are known at once.
         ended: sessions that are remembered behind their end, and players that are kept out.
+        guessers: most addresses that are remembered; beyond, the least recent are forgotten.
     """
 
     sessions: int = 100_000
     ended: int = 20_000
+    guessers: int = 10_000

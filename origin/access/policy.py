@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.access.authentication import Secret, challenge, unauthorized
+from origin.access.authentication import Secret, UnauthorizedError, challenge, presents_key
 from origin.access.authorization import NEEDS, SERVER, Action, Authorization
+from origin.access.protected_addresses import MISSING, TokenGuard
+from origin.access.token_middleware import base_path, has_token, refusal_of, token_of
+from origin.access.visible_items import VisibleItems
 from origin.http.path_prefixes import ADMIN, is_feed, port_of, private_area, relay_path
 from origin.http.path_prefixes import LISTS as TELEVISION_LISTS
-from origin.responses.refusal import RefusalError, plain_refusal
+from origin.responses.refusal import RefusalError
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """RFC 9110 §9.2.1: methods that only read. ``TRACE`` is not implemented."""
-
-NOT_KEPT = {"cache-control": "no-store"}
 
 LISTS = frozenset((*(f"/api/{area}" for area in ("library", "live", "radio", "events")), *TELEVISION_LISTS))
 """Paths of lists, of which the holder of a token sees what it covers where they are protected."""
@@ -102,32 +102,51 @@ class AskedAccess(NamedTuple):
         return cls(private_area(path), changes, is_safe and path in CHANGING_LINKS)
 
 
-async def _has_none(_scope: Scope) -> bool:
-    """The default: there are no tokens."""
-    return False
-
-
 def sees_covered_alone(scope: Scope) -> bool:
     """Return whether a request sees of a list what its token covers, and nothing else."""
     return bool(scope.get(_COVERED))
 
 
 class AccessPolicy:
-    """Decides who may see protected areas.
+    """Decides who may see protected areas, and what lists and descriptions show.
 
     Args:
-        has_token: returns whether a request has a token of a signed address that hasn't expired.
+        guard: checks the tokens of signed addresses; None where no address needs one.
     """
 
     def __init__(
-        self,
-        options: AccessOptions,
-        authorization: Authorization,
-        has_token: Callable[[Scope], Awaitable[bool]] = _has_none,
+        self, options: AccessOptions, authorization: Authorization, guard: TokenGuard | None = None
     ) -> None:
         self.options = options
-        self.has_token = has_token
+        self.guard = guard
         self._authorization = authorization
+
+    async def has_token(self, scope: Scope) -> bool:
+        """Return whether a request has a token of a signed address that hasn't expired."""
+        return self.guard is not None and await has_token(scope, self.guard.keys)
+
+    async def visible_to(self, request: Request, others: Iterable[Secret] = ()) -> VisibleItems:
+        """Return what lists show to a request.
+
+        Args:
+            others: further keys that a request for the list may present.
+        """
+        if (guard := self.guard) is None:
+            return VisibleItems(None)
+        token = token_of(request.scope, guard.keys)
+        is_admin = token is None and presents_key(request, with_basic=False)
+        is_admin = is_admin and await self.shows_all(request, *others)
+        base = base_path(request.scope, guard.keys)
+        return VisibleItems(guard, token, sees_covered_alone(request.scope), is_admin, base)
+
+    def needs_token(self, request: Request, path: str) -> RefusalError:
+        """Return the refusal of a request, with the reason why its token, if any, doesn't open an address.
+
+        Args:
+            path: decoded, without token and query.
+        """
+        reason = "" if self.guard is None else refusal_of(request.scope, self.guard, path)
+        return UnauthorizedError(reason or MISSING, {"www-authenticate": challenge(request)})
 
     async def may_see(self, request: Request, area: str) -> bool:
         """Return whether a request may see all of ``api``, ``health`` or ``metrics``."""
@@ -161,39 +180,44 @@ class AccessPolicy:
         is_own = not options.protected and port in options.loopback_ports
         return is_own and request.client is not None and is_loopback(request.client.host)
 
-    async def refuse(self, scope: Scope, asked: AskedAccess) -> Response | None:
-        """Refuse a request that may not see a protected area or change anything; None admits it."""
+    async def require(self, scope: Scope, asked: AskedAccess) -> None:
+        """Check that a request may see a protected area, or change something.
+
+        Raises:
+            RefusalError: it may not.
+        """
         request, options, area = Request(scope), self.options, asked.area
         if asked.changes and is_cross_site(request) and not options.admits_page(request):
-            return plain_refusal(403, "pages of other sites may not change anything here", NOT_KEPT)
+            raise RefusalError(403, "pages of other sites may not change anything here")
         if asked.is_link and may_be_led(request):
             line = "browsers may not change anything by a link: use a client of Icecast, or HTTPS"
-            return plain_refusal(403, line, NOT_KEPT)
+            raise RefusalError(403, line)
         # DNS rebinding: a foreign name that resolves to this machine would make a foreign page same-origin.
         if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
-            line = "not asked under a name of this server: add it to server.names"
-            return plain_refusal(421, line, NOT_KEPT)
+            raise RefusalError(421, "not asked under a name of this server: add it to server.names")
         # The route of /health shows strangers less.
         if area in (None, "health") or await self.may_see(request, area):
-            return None
-        if (scope["path"] in LISTS or is_feed(scope["path"])) and await self.has_token(scope):
-            scope[_COVERED] = True
-            return None
-        return self._needs_admin(request)
+            return
+        if not (scope["path"] in LISTS or is_feed(scope["path"])) or not await self.has_token(scope):
+            raise self._needs_admin(request)
+        scope[_COVERED] = True
 
-    async def refuse_others(self, request: Request) -> Response | None:
-        """Refuse a request that isn't the administrator's, on every port; None admits it."""
+    async def require_admin(self, request: Request) -> None:
+        """Check that a request is the administrator's, on every port.
+
+        Raises:
+            RefusalError: it isn't.
+        """
         if is_cross_site(request):
-            return plain_refusal(403, "pages of other sites may not see this", NOT_KEPT)
+            raise RefusalError(403, "pages of other sites may not see this")
         if not await self.is_admin(request):
-            return self._needs_admin(request)
-        return None
+            raise self._needs_admin(request)
 
-    def _needs_admin(self, request: Request) -> Response:
+    def _needs_admin(self, request: Request) -> RefusalError:
         line = NEEDS[Action.ADMINISTER, SERVER.kind].line
         if not self._authorization.admin.secret.text:
             line += "; the configuration has none: set one, and start the server again"
-        return unauthorized(line, {"www-authenticate": challenge(request)})
+        return UnauthorizedError(line, {"www-authenticate": challenge(request)})
 
 
 class AccessMiddleware:
@@ -235,17 +259,17 @@ async def _checked(
     app: ASGIApp, access: AccessPolicy, path: str, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Answer one request, unless it may not see what is at a path, or may not change anything there."""
-    answer: Response | None = None
     if scope["type"] == "http":
         asked = AskedAccess.of(scope["method"], path)
         # Routes needn't repeat the check of the path, which has computed the digests of keys.
         if any(asked) and scope.get(_ALLOWED) != asked:
-            try:
-                answer = await access.refuse(scope, asked)
-            except RefusalError as error:
-                answer = error.response()
             scope[_ALLOWED] = asked
-    await (app if answer is None else answer)(scope, receive, send)
+            try:
+                await access.require(scope, asked)
+            except RefusalError as error:
+                await error.response()(scope, receive, send)
+                return
+    await app(scope, receive, send)
 
 
 def is_cross_site(request: Request) -> bool:

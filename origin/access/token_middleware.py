@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.access.address_tokens import PLAYLISTS, Token
 from origin.access.authentication import presented_secrets
-from origin.access.policy import NOT_KEPT
 from origin.access.protected_addresses import Grant, TokenGuard
 from origin.access.request_tokens import (
     LEAST_DOTS,
@@ -34,6 +33,7 @@ from origin.http.path_prefixes import ADMIN, TOKEN_PREFIX, split_token
 from origin.http1.access_log import TOKEN_LABEL
 from origin.http1.application_exchange import exchange_of
 from origin.http1.body_writer import STREAM, Stream, stay
+from origin.responses.json_response import UNCACHED
 from origin.responses.refusal import plain_refusal
 
 LISTS = (*PLAYLISTS, "/thumbnails.vtt")
@@ -205,7 +205,7 @@ class TokenChecks:
             agent = Headers(scope=scope).get("user-agent", "")
             session = self._guard.session(grant, client_of(scope), agent)
         if isinstance(session, str):
-            await plain_refusal(403, session, NOT_KEPT)(scope, receive, send)
+            await plain_refusal(403, session, UNCACHED)(scope, receive, send)
         else:
             await self._answer(grant, session, scope, receive, send)
 
@@ -222,7 +222,7 @@ class TokenChecks:
             if scope["path"].endswith(LISTS):
                 # The addresses in a playlist are relative to its own, and so have the token, too.
                 location = f"{target}{'?' * bool(query)}{query.decode('latin-1')}"
-                await RedirectResponse(location, 307, NOT_KEPT)(scope, receive, send)
+                await RedirectResponse(location, 307, UNCACHED)(scope, receive, send)
                 return
         # A cache that checks tokens leaves those of paths out of its keys, and may itself send Authorization.
         # A copy for a query's token would outlive the token, and a copy for a cookie's would be everybody's.

@@ -19,7 +19,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from origin.access.limits import SessionLimits
+from origin.access.limits import AccessLimits
 from packager.bounded_dict import BoundedDict
 from packager.step_budget import StepBudget
 
@@ -178,7 +178,7 @@ class ViewerSessions:
     def __init__(
         self,
         most: int,
-        limits: SessionLimits,
+        limits: AccessLimits,
         *,
         ends_oldest: bool = True,
         clock: Callable[[], float] = time.time,

@@ -1,21 +1,15 @@
-"""Decides what lists and descriptions show to strangers, holders of tokens and the administrator."""
+"""The items that lists and descriptions show to strangers, holders of tokens and the administrator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from starlette.requests import Request
-
 from origin.access.address_tokens import Token
-from origin.access.authentication import Secret, Unauthorized, challenge, presents_key, unauthorized
-from origin.access.policy import AccessPolicy, sees_covered_alone
-from origin.access.protected_addresses import MISSING, TokenGuard
-from origin.access.token_middleware import base_path, refusal_of, token_of
+from origin.access.protected_addresses import TokenGuard
 from origin.http.path_prefixes import area_of
-from origin.responses.json_response import UNCACHED, based
+from origin.responses.json_response import based
 
 TOKEN_AREAS = frozenset(("media", "vod", "live", "radio", "events"))
 """Areas of which an address may need a token of its own; elsewhere the request's is passed on."""
@@ -72,31 +66,3 @@ class VisibleItems:
             or area_of(path) not in TOKEN_AREAS
             or bool(self.guard.protected.signed_paths(path))
         )
-
-
-def needs_token(request: Request, guard: TokenGuard | None, path: str) -> Unauthorized:
-    """Answer 401, with the reason why the request's token doesn't open an address, or that it has none.
-
-    Args:
-        path: decoded, without token and query.
-    """
-    reason = "" if guard is None else refusal_of(request.scope, guard, path)
-    return unauthorized(reason or MISSING, {**UNCACHED, "www-authenticate": challenge(request)})
-
-
-async def visible_to(
-    request: Request, guard: TokenGuard | None, access: AccessPolicy | None, others: Iterable[Secret] = ()
-) -> VisibleItems:
-    """Return what lists show to a request.
-
-    Args:
-        others: further keys that a request for the list may present.
-    """
-    if guard is None:
-        return VisibleItems(None)
-    token = token_of(request.scope, guard.keys)
-    is_admin = False
-    if access is not None and token is None and presents_key(request, with_basic=False):
-        is_admin = await access.shows_all(request, *others)
-    base = base_path(request.scope, guard.keys)
-    return VisibleItems(guard, token, sees_covered_alone(request.scope), is_admin, base)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from origin.cli.diagnosis import Diagnosis, Verdict
 from packager.library.local_storage import NotFoundError
 from packager.s3.endpoint import endpoint_of
-from packager.s3.limits import S3RequestLimits
+from packager.s3.limits import S3Limits
 
 if TYPE_CHECKING:
     from packager.s3.client import S3Client
@@ -36,7 +36,7 @@ NOTE_SECONDS = 30.0
 class BucketCheckTimeouts:
     """Timeouts of the checks of a bucket."""
 
-    requests: S3RequestLimits = field(default_factory=S3RequestLimits)
+    requests: S3Limits = field(default_factory=S3Limits)
 
 
 def examine_bucket(

@@ -85,7 +85,7 @@ async def _follow(
     async with _redis(config, limits) as redis:
         from packager.jobs.redis_queue import JobQueue, QueueAwayError
 
-        queue = JobQueue(redis, _package_kind(limits), limits.queue)
+        queue = JobQueue(redis, _package_kind(limits), limits)
         try:
             if not await queue.has_workers():
                 tell("nobody does what is queued: start 'headwater work'")
@@ -128,7 +128,7 @@ async def work(config: Config, limits: Limits | None) -> None:
         with contextlib.ExitStack() as stack:
             if (thumbnails := await _thumbnail_kind(config, found, stack)) is not None:
                 kinds.append(thumbnails)
-            working = asyncio.ensure_future(work_off(redis, kinds, found.jobs.queue))
+            working = asyncio.ensure_future(work_off(redis, kinds, found.jobs))
             with ended_by_signals(working.cancel), contextlib.suppress(asyncio.CancelledError):
                 log.info("waiting for jobs", queue=config.cluster.url, kinds=[kind.name for kind in kinds])
                 await working
@@ -172,7 +172,7 @@ async def _redis(config: Config, limits: JobsLimits) -> AsyncIterator[Redis]:
             raise
         raise CommandError("cluster.url: Redis needs an extra; install headwater[cluster]") from None
     try:
-        redis = queues_client(config.cluster.url, limits.queue)
+        redis = queues_client(config.cluster.url, limits)
     except ValueError:
         raise CommandError("cluster.url: such as redis://127.0.0.1:6379/0 or rediss://…") from None
     try:

@@ -13,7 +13,7 @@ from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_reader import EventReader
 from packager.cluster.event_streams import EventStreams
 from packager.cluster.event_writer import EventWriter
-from packager.cluster.limits import EventStreamLimits
+from packager.cluster.limits import ClusterLimits
 from packager.step_budget import StepBudget
 
 
@@ -37,7 +37,7 @@ class ClusterChannels:
         token: str,
         channels: Collection[EventChannel],
         relayed: Collection[str],
-        limits: EventStreamLimits,
+        limits: ClusterLimits,
     ) -> None:
         self._connection = connection
         self._limits = limits

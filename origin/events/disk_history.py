@@ -13,7 +13,7 @@ import structlog
 from origin.events.channel import EventChannel
 from origin.events.event_log import Event
 from origin.events.history_files import HistoryFiles, HistoryRoom
-from origin.events.limits import HistoryLimits
+from origin.events.limits import EventLimits
 from packager.safe_files import DataFolder
 from packager.threads import ThreadLimits, Threads
 
@@ -45,7 +45,7 @@ class EventHistory:
         self,
         channel: EventChannel,
         place: DataFolder,
-        limits: HistoryLimits,
+        limits: EventLimits,
         threads: Threads | None = None,
         room: HistoryRoom | None = None,
     ) -> None:
@@ -54,7 +54,7 @@ class EventHistory:
         self._place = place
         self._limits = limits
         self._files = HistoryFiles(channel.name, channel.epoch, place, limits, room=room)
-        self._threads = threads or Threads(ThreadLimits(threads=limits.threads), "history")
+        self._threads = threads or Threads(ThreadLimits(threads=limits.history_threads), "history")
         self._waiting: list[Event] = []
         self._waiting_bytes = 0
         self._news = asyncio.Event()
@@ -82,13 +82,13 @@ class EventHistory:
                 if await self._attempt(self._restore):
                     self._restored.set()
                 else:
-                    await _set_within(self._closed, self._limits.retry_seconds)
+                    await _set_within(self._closed, self._limits.history_retry_seconds)
             while not self._closed.is_set():
                 await self._write()
                 # A disk that has failed is tried again after a while, not with each event.
-                pause = WRITE_SECONDS if self.trouble is None else self._limits.retry_seconds
+                pause = WRITE_SECONDS if self.trouble is None else self._limits.history_retry_seconds
                 await _set_within(self._closed, pause)
-                await _set_within(self._news, self._limits.look_seconds)
+                await _set_within(self._news, self._limits.history_look_seconds)
         finally:
             # A thread's work goes on when its task was cancelled.
             if self._job is not None:
@@ -126,7 +126,7 @@ class EventHistory:
     def _write_in_thread(self, events: list[Event]) -> None:
         self._files.append(events)
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + self._limits.look_seconds
+            self._look_at = time.monotonic() + self._limits.history_look_seconds
             self._files.remove_old()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

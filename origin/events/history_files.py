@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from origin.events.event_log import EPOCH, Event, Past, PastEpoch, size_of
-from origin.events.limits import HistoryLimits
+from origin.events.limits import EventLimits
 from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
 
 NAME = re.compile(r"([1-9][0-9]{0,14})\.events")
@@ -133,7 +133,7 @@ class HistoryFiles:
         channel: str,
         epoch: str,
         place: DataFolder,
-        limits: HistoryLimits,
+        limits: EventLimits,
         clock: Callable[[], float] = time.time,
         room: HistoryRoom | None = None,
     ) -> None:
@@ -154,14 +154,14 @@ class HistoryFiles:
         Raises:
             OSError: the folder can't be read or made.
         """
-        past = _Joined(self._clock() - self._limits.seconds, self._limits.disk_bytes)
+        past = _Joined(self._clock() - self._limits.history_seconds, self._limits.disk_bytes)
         # Files that were found before the disk failed are found again.
         self._files.clear()
         with self._place.open(make=True) as folder:
             found = (NAME.fullmatch(entry.name) for entry in folder.entries())
             numbers = sorted((int(name[1]) for name in found if name is not None), reverse=True)
             self._next_number = numbers[0] + 1 if numbers else 1
-            for number in numbers[: self._limits.files]:
+            for number in numbers[: self._limits.history_files]:
                 ours = self._read_file(folder, f"{number}.events")
                 if ours is not None:
                     self._files.insert(0, ours[0])
@@ -283,7 +283,7 @@ class HistoryFiles:
         Raises:
             OSError: the disk takes no new file, or lets nothing be removed.
         """
-        now, seconds = self._clock(), self._limits.seconds
+        now, seconds = self._clock(), self._limits.history_seconds
         with self._place.open(make=True) as folder:
             is_old = self._descriptor >= 0 and self._oldest is not None and self._oldest < now - seconds / 8
             if is_old or (self._files and self._is_past(self._file, now - seconds)):

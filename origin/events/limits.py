@@ -59,64 +59,43 @@ class ChannelLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventPublishLimits:
-    """Limits of what publishers may send to an event channel.
-
-    Attributes:
-        rate: events per second of one channel.
-        burst_seconds: for so long more of them may come at once.
-        idle_seconds: how long a stream of events may pause.
-        answered_ids: ids that an answer names; of more events it names the newest.
-    """
-
-    event_bytes: int = 1 << 20
-    rate: float = 5000.0
-    burst_seconds: float = 2.0
-    idle_seconds: float = 300.0
-    answered_ids: int = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryLimits:
-    """Limits of what is kept of a channel on disk.
-
-    Attributes:
-        seconds: how long events are kept; an eighth longer on disk.
-        disk_bytes: of all files of a channel; beyond, the oldest go.
-        file_bytes: from which on a new file is begun.
-        files: that are read at most.
-        waiting_bytes: of events that wait for the disk; beyond, they are lost from the history.
-        look_seconds: between two searches for files that are too old.
-        retry_seconds: after which a disk that took nothing is tried again.
-        restore_seconds: how long a starting server waits for the past, which another one may hold.
-        stored_seconds: how long a publisher waits for the disk before it gets its answer all the same.
-        threads: that read and write the files of all channels.
-    """
-
-    seconds: float = 3600.0
-    disk_bytes: int = 8 << 20
-    file_bytes: int = 1 << 20
-    files: int = 1000
-    waiting_bytes: int = 8 << 20
-    look_seconds: float = 10.0
-    retry_seconds: float = 5.0
-    restore_seconds: float = 5.0
-    stored_seconds: float = 2.0
-    threads: int = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EventLimits:
     """The limits of a server's event channels.
 
     Attributes:
         sockets: limits of the messages of a WebSocket.
-        history: limits of the history on disk.
+        history_seconds: how long events are kept; an eighth longer on disk.
+        disk_bytes: of all files of a channel; beyond, the oldest go.
+        file_bytes: from which on a new file is begun.
+        history_files: that are read at most.
+        waiting_bytes: of events that wait for the disk; beyond, they are lost from the history.
+        history_look_seconds: between two searches for files that are too old.
+        history_retry_seconds: after which a disk that took nothing is tried again.
+        restore_seconds: how long a starting server waits for the past, which another one may hold.
+        stored_seconds: how long a publisher waits for the disk before it gets its answer all the same.
+        history_threads: that read and write the files of all channels.
         presence_seconds: between two events about the number of readers.
+        publish_rate: events per second of one channel.
+        burst_seconds: for so long more of them may come at once.
+        publisher_idle_seconds: how long a stream of events may pause.
+        answered_ids: ids that an answer names; of more events it names the newest.
     """
 
     channel: ChannelLimits = field(default_factory=ChannelLimits)
-    publish: EventPublishLimits = field(default_factory=EventPublishLimits)
+    event_bytes: int = 1 << 20
+    publish_rate: float = 5000.0
+    burst_seconds: float = 2.0
+    publisher_idle_seconds: float = 300.0
+    answered_ids: int = 10_000
     sockets: WebSocketLimits = field(default_factory=WebSocketLimits)
-    history: HistoryLimits = field(default_factory=HistoryLimits)
+    history_seconds: float = 3600.0
+    disk_bytes: int = 8 << 20
+    file_bytes: int = 1 << 20
+    history_files: int = 1000
+    waiting_bytes: int = 8 << 20
+    history_look_seconds: float = 10.0
+    history_retry_seconds: float = 5.0
+    restore_seconds: float = 5.0
+    stored_seconds: float = 2.0
+    history_threads: int = 4
     presence_seconds: float = 1.0

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from origin.events.channel import RESERVED, EventChannel, NumberingUnavailableError
 from origin.events.formats import JSON_TYPE, NDJSON_TYPE
-from origin.events.limits import EventPublishLimits
+from origin.events.limits import EventLimits
 from origin.http.token_bucket import TokenBucket
 from origin.http1.application_exchange import take_slowly
 from origin.responses.refusal import RefusalError
@@ -57,7 +57,7 @@ class EventPublisher:
     def __init__(
         self,
         channel: EventChannel,
-        limits: EventPublishLimits,
+        limits: EventLimits,
         clock: Callable[[], float] = time.monotonic,
         has_room: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -65,7 +65,9 @@ class EventPublisher:
         self._channel = channel
         self._limits = limits
         # With bursts, so that a publisher may catch up.
-        self._rate = TokenBucket(max(limits.rate * limits.burst_seconds, 1.0), limits.rate, clock)
+        self._rate = TokenBucket(
+            max(limits.publish_rate * limits.burst_seconds, 1.0), limits.publish_rate, clock
+        )
 
     @property
     def _most_bytes(self) -> int:
@@ -150,7 +152,7 @@ class EventPublisher:
         """Publish what comes; yield the ids of what was published together."""
         kind, event = media_type_of(request), request.query_params.get("event")
         if kind in LINE_TYPES:
-            take_slowly(request.scope, self._limits.idle_seconds)
+            take_slowly(request.scope, self._limits.publisher_idle_seconds)
             async for lines in self._lines(request):
                 for begin in range(0, len(lines), most := self._channel.limits.published_at_once):
                     refusals: list[RefusalError] = []

@@ -16,7 +16,7 @@ from origin.access.token_middleware import EndingStreams
 from origin.events.admission import Admission
 from origin.events.channel import EventChannel
 from origin.events.channel_keys import ReadingPages, is_foreign
-from origin.events.limits import EventLimits, EventPublishLimits
+from origin.events.limits import EventLimits
 from origin.events.publishing import EventPublisher
 from origin.events.reading import EventReading
 from origin.events.websocket_endpoint import EventSocket
@@ -123,7 +123,7 @@ class EventsEndpoint:
     """
 
     def __init__(
-        self, channels: Mapping[str, EventChannel], answers: EventAnswers, limits: EventPublishLimits | None
+        self, channels: Mapping[str, EventChannel], answers: EventAnswers, limits: EventLimits | None
     ) -> None:
         self._channels = channels
         self._answers = answers
@@ -168,5 +168,5 @@ def routes(
     """
     limits, admission = limits or EventLimits(), admission or Admission(channels.values())
     answers = EventAnswers(authorization, pages, limits, admission)
-    endpoint = EventsEndpoint(channels, answers, limits.publish if publishes else None)
+    endpoint = EventsEndpoint(channels, answers, limits if publishes else None)
     return [Route("/events/{name}", endpoint, methods=["GET", "HEAD", "POST"])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,8 +15,8 @@ from origin.events.channel import NO_EPOCH, PRESENCE, EventChannel, NumberingUna
 from origin.events.event_log import Event, PastEpoch, as_published, size_of
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.event_streams import EventRetention, OtherNodes, StoredEvent
-from packager.cluster.event_writer import EventsRefusedError, WrittenChannel
-from packager.cluster.limits import EventStreamLimits
+from packager.cluster.event_writer import EventsRefusedError, EventWriter
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 from packager.replication.log_entries import read_message
 
@@ -45,13 +45,6 @@ def encoded(name: str, data: str) -> bytes:
     return _encode(SharedEvent(name, data))
 
 
-class EventAppender(Protocol):
-    """Appends the events that this node publishes to those that Redis has."""
-
-    def append(self, channel: WrittenChannel, messages: Sequence[bytes]) -> asyncio.Future[list[EntryId]]:
-        """Queue events that belong together; return a future of their IDs."""
-
-
 class SharedEventChannel:
     """Publishes a channel's events through Redis, and adds the events of all nodes to the channel.
 
@@ -72,9 +65,9 @@ class SharedEventChannel:
     def __init__(
         self,
         channel: EventChannel,
-        writer: EventAppender,
+        writer: EventWriter,
         catch_up: Callable[[str], Any],
-        limits: EventStreamLimits,
+        limits: ClusterLimits,
         name: str = "",
     ) -> None:
         self.channel = channel
@@ -109,7 +102,7 @@ class SharedEventChannel:
         try:
             ids = await self._append(events)
         except EventsRefusedError as error:
-            raise NumberingUnavailableError(str(error), self._limits.retry_seconds) from None
+            raise NumberingUnavailableError(str(error), self._limits.event_retry_seconds) from None
         return [f"{one.epoch:x}-{one.position}" for one in ids]
 
     def publish_later(self, name: str, text: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.mp4.fragments.cmaf_ingest import TrackUploadLimits
+from media.rtmp.connection import RtmpConnectionLimits
 from origin.access.limits import RefusalLogLimits
-from origin.ingest.multitrack_configuration import ClientConfigurationLimits
 
 FRAGMENT_SECONDS = 15.0
 """Longest pause between two fragments of MP4 or clusters of Matroska, which are sent whole."""
@@ -25,7 +25,22 @@ class IngestLimits:
         webhook_requests: Most such answers that are waited for at once.
         uploads: Of a stream that comes in many requests.
         refusal_log: Of the lines about those who are refused, whatever their protocol.
-        client_configuration: Of OBS's description of its machine, and of the tracks for it to encode.
+        listed_parts: Most graphics cards, canvases and codecs that are looked at.
+        configured_pixels: Longest side of a picture.
+        srt_connections: At once; those beyond are refused.
+        srt_backlog: Connections that were let in and that the thread hasn't seen yet.
+        srt_waiting_bytes: Most bytes of each connection that wait for the event loop; the thread then reads
+            no more of that connection.
+        srt_chunk_bytes: Of one connection at once, before the others' turn.
+        srt_wait_seconds: For which the thread waits in libsrt before it looks at what the event loop wants.
+        rtmp_connections: At once, those that aren't let in yet included.
+        rtmp_read_bytes: Bytes that are read at once; twice as many are kept unread at most.
+        gather_seconds: For which a publisher's messages are left in the system's buffer, so that several are
+            read at once: to be woken up for each costs more than all that is done with it.
+        soonest_seconds: As ``gather_seconds``, where a part lacks a frame that is due.
+        rtmp_linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
+        rtmp: Of the messages of each connection.
+        further_video_tracks: Video tracks of a stream beside the main one; OBS sends nine at most.
     """
 
     publishers: int = 64
@@ -36,7 +51,21 @@ class IngestLimits:
     webhook_requests: int = 16
     uploads: TrackUploadLimits = field(default_factory=TrackUploadLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
-    client_configuration: ClientConfigurationLimits = field(default_factory=ClientConfigurationLimits)
+    configuration_bytes: int = 64 << 10
+    listed_parts: int = 16
+    configured_pixels: int = 16_384
+    srt_connections: int = 128
+    srt_backlog: int = 32
+    srt_waiting_bytes: int = 1 << 20
+    srt_chunk_bytes: int = 64 << 10
+    srt_wait_seconds: float = 0.05
+    rtmp_connections: int = 256
+    rtmp_read_bytes: int = 64 << 10
+    gather_seconds: float = 0.045
+    soonest_seconds: float = 0.025
+    rtmp_linger_seconds: float = 2.0
+    rtmp: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
+    further_video_tracks: int = 9
 
 
 DEFAULT_LIMITS = IngestLimits()

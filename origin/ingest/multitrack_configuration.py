@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from media.errors import MalformedError
+from origin.ingest.limits import IngestLimits
 from packager.ffmpeg.ladder import COPY, COPY_BITRATE, RUNGS, SOURCE_RUNG, Rung
 
 SCHEMA_VERSION = "2025-01-25"
@@ -38,20 +39,6 @@ KEYFRAME_SECONDS = 2
 
 AUDIO_KILOBITS = 160
 """Bitrate of the sound in kbit/s."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfigurationLimits:
-    """Limits of OBS's description of itself, and of the tracks for it to encode.
-
-    Attributes:
-        listed: Most graphics cards, canvases and codecs that are looked at.
-        pixels: Longest side of a picture.
-    """
-
-    request_bytes: int = 64 << 10
-    listed: int = 16
-    pixels: int = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +72,7 @@ class ObsClient:
     has_second_sound: bool
 
 
-def read_client(data: bytes, limits: ClientConfigurationLimits) -> ObsClient:
+def read_client(data: bytes, limits: IngestLimits) -> ObsClient:
     """Read OBS's request; what it leaves out is taken to be usual.
 
     Raises:
@@ -102,7 +89,7 @@ def read_client(data: bytes, limits: ClientConfigurationLimits) -> ObsClient:
     canvas = next(preferences.parts("canvases"), preferences)
     rate = canvas.part("framerate")
     major = client.text("version").partition(".")[0]
-    most = limits.pixels
+    most = limits.configured_pixels
     return ObsClient(
         told.text("authentication"),
         int(major) if major.isdecimal() and major.isascii() and len(major) < 5 else 0,
@@ -122,7 +109,7 @@ def read_client(data: bytes, limits: ClientConfigurationLimits) -> ObsClient:
 class _Fields:
     """Reads the fields of a JSON object, each with bounds; one that is missing or null has its default."""
 
-    def __init__(self, value: object, name: str, limits: ClientConfigurationLimits) -> None:
+    def __init__(self, value: object, name: str, limits: IngestLimits) -> None:
         if not isinstance(value, dict):
             raise MalformedError(f"{name} isn't an object")
         self._value = value
@@ -141,7 +128,7 @@ class _Fields:
         value = self._given(name, [])
         if not isinstance(value, list):
             raise MalformedError(f"{name} isn't a list")
-        return value[: self._limits.listed]
+        return value[: self._limits.listed_parts]
 
     def text(self, name: str) -> str:
         value = self._given(name, "")

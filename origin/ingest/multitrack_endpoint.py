@@ -45,11 +45,11 @@ class MultitrackConfiguration:
         self._admission = admission
         self._channels = channels
         self._rtmp_port = rtmp_port
-        self._limits = admission.limits.client_configuration
+        self._limits = admission.limits
 
     async def answer(self, request: Request) -> Response:
         """Answer a request; it is small, so all of it is read before its key is known."""
-        most = self._limits.request_bytes
+        most = self._limits.configuration_bytes
         body = await receive_body(request, most, f"a request has {most} bytes at most")
         try:
             with ReaderGuard("a configuration's request"):
@@ -72,7 +72,7 @@ class MultitrackConfiguration:
         channel: str = request.path_params["channel"]
         name, _, query = client.stream_key.partition("?")
         # Its parameters are no more than the request has bytes.
-        key = read_query(query, self._limits.request_bytes).get("key", "")
+        key = read_query(query, self._limits.configuration_bytes).get("key", "")
         self._admission.find(channel, client_address(request))
         self._admission.check_key(channel, key, client_address(request))
         self._admission.check_room(channel)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from origin.access.authentication import UnauthorizedError, client_address, unauthorized
+from origin.access.authentication import Unauthorized, UnauthorizedError, client_address
 from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
@@ -97,7 +97,7 @@ class PublishingEndpoint(ABC):
             require_plain(request)
             return await self._handle_body(channel, request, body)
         except UnauthorizedError as error:
-            return unauthorized(str(error), CLOSING).to(request)
+            return Unauthorized(str(error), CLOSING).to(request)
         except RefusalError as error:
             return plain_refusal(error.status, str(error), {**CLOSING, **error.headers})
         except RefusedError as error:

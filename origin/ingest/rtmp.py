@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
@@ -25,16 +24,14 @@ from media.rtmp.connection import (
     Event,
     PublisherConnection,
     PublishRequest,
-    RtmpConnectionLimits,
 )
 from media.rtmp.handshake import RANDOM_BYTES
-from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of
 from origin.http1.shared_turns import turns_of
 from origin.http1.transport import is_encrypted
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusedError
-from origin.ingest.limits import FRAGMENT_SECONDS
+from origin.ingest.limits import FRAGMENT_SECONDS, IngestLimits
 from packager.concurrency import expire
 from packager.reader_guard import ReaderGuard
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
@@ -72,38 +69,12 @@ RTMP_PORTION_BYTES = 24 << 10
 """Bytes that are parsed at once: a chunk may have a single byte."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RtmpLimits:
-    """Limits of publishers' RTMP connections.
-
-    Attributes:
-        connections: At once, those that aren't let in yet included.
-        read_bytes: Bytes that are read at once; twice as many are kept unread at most.
-        gather_seconds: For which a publisher's messages are left in the system's buffer, so that several are
-            read at once: to be woken up for each costs more than all that is done with it.
-        soonest_seconds: As ``gather_seconds``, where a part lacks a frame that is due.
-        linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
-        refusal_log: Of the lines about connections that are refused.
-        connection: Of the messages of each connection.
-        further_video_tracks: Video tracks of a stream beside the main one; OBS sends nine at most.
-    """
-
-    connections: int = 256
-    read_bytes: int = 64 << 10
-    gather_seconds: float = 0.045
-    soonest_seconds: float = 0.025
-    linger_seconds: float = 2.0
-    refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
-    connection: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
-    further_video_tracks: int = 9
-
-
 class RtmpServer:
     """Accepts the connections of RTMP publishers; a service of the server, which listens for it."""
 
     name = "rtmp"
 
-    def __init__(self, admission: IngestAdmission, limits: RtmpLimits) -> None:
+    def __init__(self, admission: IngestAdmission, limits: IngestLimits) -> None:
         self._admission = admission
         self._limits = limits
         self._refusals = RefusalLog("rtmp connection refused", limits.refusal_log)
@@ -111,7 +82,7 @@ class RtmpServer:
 
     def protocol(self) -> asyncio.Protocol:
         """Make the protocol of an accepted connection."""
-        reader = asyncio.StreamReader(self._limits.read_bytes)
+        reader = asyncio.StreamReader(self._limits.rtmp_read_bytes)
         return asyncio.StreamReaderProtocol(reader, self._accept)
 
     async def run(self) -> None:
@@ -133,7 +104,7 @@ class RtmpServer:
             session.ask_to_reconnect()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._sessions) >= self._limits.connections and not self._make_room():
+        if len(self._sessions) >= self._limits.rtmp_connections and not self._make_room():
             writer.close()
             return
         session = _RtmpSession(self._admission, self._limits, self._refusals, reader, writer)
@@ -185,7 +156,7 @@ class _RtmpSession:
     def __init__(
         self,
         admission: IngestAdmission,
-        limits: RtmpLimits,
+        limits: IngestLimits,
         refusals: RefusalLog,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -198,7 +169,7 @@ class _RtmpSession:
         # asyncio says `WriteTransport`, as pipes have writers, too.
         self._transport = cast(asyncio.Transport, writer.transport)
         self._is_paused = False
-        self._connection = PublisherConnection(limits.connection, os.urandom(RANDOM_BYTES), joins_frames=True)
+        self._connection = PublisherConnection(limits.rtmp, os.urandom(RANDOM_BYTES), joins_frames=True)
         self._address = str((writer.get_extra_info("peername") or [""])[0])
         self.network = network_of(self._address)
         self._encoder = ""
@@ -264,7 +235,7 @@ class _RtmpSession:
             await self._push_pending()
             await self._flush()
             self._check_progress()
-            if self._publication is not None and len(data) < self._limits.read_bytes:
+            if self._publication is not None and len(data) < self._limits.rtmp_read_bytes:
                 await self._gather(self._publication)
 
     async def _gather(self, publication: Publication) -> None:
@@ -292,15 +263,15 @@ class _RtmpSession:
     async def _read(self) -> bytes:
         if self._publication is None:
             self._resume()
-            return await self._reader.read(self._limits.read_bytes)
+            return await self._reader.read(self._limits.rtmp_read_bytes)
         data = self._read_at_once()
         if data is None:
             self._resume()
             data = await self._wait_for_data()
-            if data and len(data) < self._limits.read_bytes:
+            if data and len(data) < self._limits.rtmp_read_bytes:
                 # All bytes are read, so that the reader holds nothing back, and has paused nothing.
                 self._pause()
-        elif len(data) == self._limits.read_bytes:
+        elif len(data) == self._limits.rtmp_read_bytes:
             # There may be more, and nothing was waited for: others have their turn.
             await asyncio.sleep(0)
         return data
@@ -324,7 +295,7 @@ class _RtmpSession:
         if not self._is_paused or self._transport.is_closing() or is_encrypted(self._transport):
             return None
         with contextlib.suppress(BlockingIOError):
-            return os.read(self._transport.get_extra_info("socket").fileno(), self._limits.read_bytes)
+            return os.read(self._transport.get_extra_info("socket").fileno(), self._limits.rtmp_read_bytes)
         return None
 
     async def _wait_for_data(self) -> bytes:
@@ -337,11 +308,11 @@ class _RtmpSession:
         silent = self._admission.limits.silent_seconds
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(silent * PING_SHARE):
-                return await self._reader.read(self._limits.read_bytes)
+                return await self._reader.read(self._limits.rtmp_read_bytes)
         self._connection.ping(round(self._loop.time() * 1000))
         await self._flush()
         async with asyncio.timeout(silent * ANSWER_SHARE):
-            return await self._reader.read(self._limits.read_bytes)
+            return await self._reader.read(self._limits.rtmp_read_bytes)
 
     async def _on_events(self) -> None:
         has_come = False
@@ -444,11 +415,11 @@ class _RtmpSession:
         self._resume()
         # Where the client has reset the connection, ending our side of it isn't a ConnectionError.
         with contextlib.suppress(OSError):
-            async with asyncio.timeout(self._limits.linger_seconds):
+            async with asyncio.timeout(self._limits.rtmp_linger_seconds):
                 await self._flush()
                 if not self._transport.is_closing():
                     self._transport.write_eof()
-                while await self._reader.read(self._limits.read_bytes):
+                while await self._reader.read(self._limits.rtmp_read_bytes):
                     pass
 
 

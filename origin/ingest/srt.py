@@ -10,18 +10,17 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import structlog
 
 from media.errors import MalformedError, UnsupportedError
 from origin.access.authentication import GUESSABLE_CHARACTERS
-from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.feeding import Feeding
 from origin.ingest.libsrt import OVERLOAD, PACKAGE, HandshakeAnswer, Libsrt, LibsrtMissingError, SrtError
-from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
+from origin.ingest.limits import IngestLimits
+from origin.ingest.srt_receiver import SrtConnection, SrtReceiver
 from origin.ingest.stream_id import StreamId, read_stream_id
 from packager.reader_guard import ReaderGuard
 from packager.sources.publication import Publisher
@@ -48,18 +47,6 @@ BIND_AGAIN_SECONDS = 2.0
 """Pause between two attempts to bind a port that another program has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SrtLimits:
-    """Limits of publishers' SRT connections.
-
-    Attributes:
-        refusal_log: Of the lines about callers who are refused.
-    """
-
-    receiver: SrtReceiverLimits = field(default_factory=SrtReceiverLimits)
-    refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
-
-
 class SrtServer:
     """Accepts the connections of SRT publishers; a service of the server, which binds its port itself.
 
@@ -75,7 +62,7 @@ class SrtServer:
         admission: IngestAdmission,
         host: str,
         port: int,
-        limits: SrtLimits,
+        limits: IngestLimits,
         passphrases: Mapping[str, str] | None = None,
     ) -> None:
         self._admission = admission
@@ -111,7 +98,7 @@ class SrtServer:
             self._host, self._port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )
         addresses = [(int(family), (str(one[0]), self._port)) for family, *_, one in dict.fromkeys(found)]
-        receiver = SrtReceiver(library, self._gate.judge, self._begin, self._limits.receiver)
+        receiver = SrtReceiver(library, self._gate.judge, self._begin, self._limits)
         self._gate.receiver = receiver
         pool = ThreadPoolExecutor(1, "srt")
         idle = self._admission.limits.silent_seconds
@@ -156,7 +143,7 @@ class SrtGate:
     def __init__(
         self,
         admission: IngestAdmission,
-        limits: SrtLimits,
+        limits: IngestLimits,
         passphrases: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

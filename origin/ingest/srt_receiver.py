@@ -10,10 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from origin.ingest.handshake_limit import HandshakeLimit
 from origin.ingest.libsrt import MESSAGE_BYTES, OVERLOAD, HandshakeAnswer, Judge, Libsrt, Option, SrtError
+from origin.ingest.limits import IngestLimits
 from packager.sources.publication import LinkStatistics
 
 LIBRARY_BYTES = 8 << 20
@@ -25,26 +25,6 @@ STATISTICS_SECONDS = 1.0
 
 GATHER_SECONDS = 0.01
 """Time between two rounds, in which packets gather: each round costs the event loop a step."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SrtReceiverLimits:
-    """Limits of what is received over SRT.
-
-    Attributes:
-        connections: At once; those beyond are refused.
-        backlog: Connections that were let in and that the thread hasn't seen yet.
-        waiting_bytes: Most bytes of each connection that wait for the event loop; the thread then reads no
-            more of that connection.
-        chunk_bytes: Of one connection at once, before the others' turn.
-        wait_seconds: For which the thread waits in libsrt before it looks at what the event loop wants.
-    """
-
-    connections: int = 128
-    backlog: int = 32
-    waiting_bytes: int = 1 << 20
-    chunk_bytes: int = 64 << 10
-    wait_seconds: float = 0.05
 
 
 class SrtConnection:
@@ -122,7 +102,7 @@ class SrtReceiver:
         library: Libsrt,
         judge: Judge,
         on_connection: Callable[[SrtConnection], None],
-        limits: SrtReceiverLimits,
+        limits: IngestLimits,
     ) -> None:
         self._library = library
         self._judge = judge
@@ -141,7 +121,7 @@ class SrtReceiver:
     @property
     def is_full(self) -> bool:
         """Whether there are as many connections as there may be."""
-        return len(self._connections) >= self._limits.connections
+        return len(self._connections) >= self._limits.srt_connections
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -203,7 +183,7 @@ class SrtReceiver:
             except OSError as error:
                 raise SrtError(os.strerror(error.errno or 0)) from error
             sockets.append(udp)
-            self._library.listen(listener, udp, self._limits.backlog, self._judge_within_limits)
+            self._library.listen(listener, udp, self._limits.srt_backlog, self._judge_within_limits)
             self._library.watch(self._epoll, listener)
         self._handshakes.guard(sockets)
 
@@ -213,8 +193,8 @@ class SrtReceiver:
         return self._judge(address, stream_id)
 
     def _take_turn(self) -> None:
-        most = self._limits.connections + len(self._listeners)
-        for number in self._library.wait(self._epoll, most, self._limits.wait_seconds):
+        most = self._limits.srt_connections + len(self._listeners)
+        for number in self._library.wait(self._epoll, most, self._limits.srt_wait_seconds):
             if number in self._listeners:
                 self._accept(number)
             elif (connection := self._connections.get(number)) is not None:
@@ -248,7 +228,7 @@ class SrtReceiver:
     def _read(self, connection: SrtConnection) -> None:
         data = bytearray()
         message: bytes | None = b""
-        while len(data) <= self._limits.chunk_bytes - MESSAGE_BYTES:
+        while len(data) <= self._limits.srt_chunk_bytes - MESSAGE_BYTES:
             message = self._library.receive_message(connection.number)
             if message is None or len(message) == 0:
                 break
@@ -257,7 +237,7 @@ class SrtReceiver:
             connection.push(bytes(data))
         if message is not None and len(message) == 0:
             self._lose(connection)
-        elif connection.waiting_bytes >= self._limits.waiting_bytes:
+        elif connection.waiting_bytes >= self._limits.srt_waiting_bytes:
             self._library.ignore(self._epoll, connection.number)
             connection.is_paused = True
             # Else the event loop, which may have taken everything just before, would never ask for more.
@@ -280,7 +260,7 @@ class SrtReceiver:
         if connection.is_closing:
             self._end(connection)
             connection.push(b"")
-        elif connection.is_paused and connection.waiting_bytes < self._limits.waiting_bytes:
+        elif connection.is_paused and connection.waiting_bytes < self._limits.srt_waiting_bytes:
             connection.is_paused = False
             with contextlib.suppress(SrtError):  # the connection has broken: the rest is read
                 self._library.watch(self._epoll, connection.number)

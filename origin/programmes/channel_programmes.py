@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from packager.programmes.store import ProgrammeStore
 from packager.recordings.merged_recordings import KeptRecordings
-
-
-class ProgrammesElsewhere(Protocol):
-    """The programmes of channels that other nodes of a cluster make."""
-
-    def store(self, channel: str) -> ProgrammeStore | None:
-        """Return the programmes of such a channel; None where there is none of the name."""
 
 
 class ChannelProgrammes:
@@ -25,7 +17,7 @@ class ChannelProgrammes:
         waits_for_data: returns whether another server uses the data folder.
 
     Attributes:
-        elsewhere: has the programmes of other nodes' channels; None without a cluster.
+        elsewhere: returns the programmes of a channel that other nodes of a cluster make.
     """
 
     def __init__(
@@ -35,14 +27,14 @@ class ChannelProgrammes:
         waits_for_data: Callable[[], bool] = lambda: False,
     ) -> None:
         self.waits_for_data = waits_for_data
-        self.elsewhere: ProgrammesElsewhere | None = None
+        self.elsewhere: Callable[[str], ProgrammeStore | None] = lambda _: None
         self._stores = stores
         self._recordings = recordings
 
     def store(self, channel: str) -> ProgrammeStore | None:
         """Return the programmes of a channel; None where there is none of the name."""
         store = self._stores.get(channel)
-        return store if store is not None or self.elsewhere is None else self.elsewhere.store(channel)
+        return self.elsewhere(channel) if store is None else store
 
     def recording_of(self, channel: str, name: str) -> str:
         """Return the ID of the recording of a programme; empty where there is none."""

@@ -52,7 +52,7 @@ def routes(recorder_of: FindRecorder, access: AccessPolicy) -> list[BaseRoute]:
 
     Args:
         recorder_of: returns a channel or station by its name; None where there is none.
-        access: decides who is the administrator, who alone keeps spans and removes recordings.
+        access: admits the administrator, who alone keeps spans and removes recordings.
     """
     endpoint = RecordingsEndpoint(recorder_of, access)
     return [
@@ -80,8 +80,7 @@ class RecordingsEndpoint:
 
     async def keep(self, request: Request) -> Response:
         """Keep a span of a channel, before or after it comes."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._access.require_admin(request)
         keeper, _ = self._keeper(request)
         require_type(request, "application/json")
         start_ms, end_ms, title = read_span(await receive_body(request, MAX_BODY_BYTES))
@@ -102,8 +101,7 @@ class RecordingsEndpoint:
 
     async def remove(self, request: Request) -> Response:
         """Remove a recording, or forget a span that isn't one yet."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._access.require_admin(request)
         keeper, recordings = self._keeper(request)
         name = request.path_params["id"]
         try:

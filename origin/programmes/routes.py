@@ -15,8 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import client_address
 from origin.access.policy import AccessPolicy
-from origin.access.protected_addresses import TokenGuard
-from origin.access.visible_items import VisibleItems, needs_token, visible_to
+from origin.access.visible_items import VisibleItems
 from origin.http.client_limits import network_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.requests.moments import MomentError, read_moment
@@ -34,18 +33,10 @@ JSON, GUIDES = "application/json", ("application/xml", "text/xml", "application/
 
 
 def routes(
-    programmes: ChannelProgrammes,
-    access: AccessPolicy,
-    guard: TokenGuard | None,
-    limits: PublishingLimits = DEFAULT_LIMITS,
+    programmes: ChannelProgrammes, access: AccessPolicy, limits: PublishingLimits = DEFAULT_LIMITS
 ) -> list[BaseRoute]:
-    """Make the routes of programmes.
-
-    Args:
-        access: decides who is the administrator, who alone changes programmes.
-        guard: checks the tokens with which protected channels are listed.
-    """
-    endpoint = ProgrammesEndpoint(programmes, access, guard, limits)
+    """Make the routes of programmes, which the administrator alone changes."""
+    endpoint = ProgrammesEndpoint(programmes, access, limits)
     return [
         Route("/live/{channel}/programmes", endpoint.replace, methods=["PUT"]),
         Route("/api/live/{channel}/programmes", endpoint.list),
@@ -55,24 +46,16 @@ def routes(
 class ProgrammesEndpoint:
     """Answers requests for the lists of programmes."""
 
-    def __init__(
-        self,
-        programmes: ChannelProgrammes,
-        access: AccessPolicy,
-        guard: TokenGuard | None,
-        limits: PublishingLimits,
-    ) -> None:
+    def __init__(self, programmes: ChannelProgrammes, access: AccessPolicy, limits: PublishingLimits) -> None:
         self._limits = limits
         self._programmes = programmes
         self._access = access
-        self._guard = guard
         # A guide has as much memory as its text, some times over.
         self._reading = asyncio.Semaphore(2)
 
     async def replace(self, request: Request) -> Response:
         """Replace the programmes of a channel by those of a body, for the administrator."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._access.require_admin(request)
         channel = request.path_params["channel"]
         store = self._store(channel)
         if self._programmes.waits_for_data():
@@ -105,9 +88,9 @@ class ProgrammesEndpoint:
         Query parameters: ``start`` and ``end``, those of the span; ``order``, and those of `ListPage`.
         """
         channel = request.path_params["channel"]
-        visible = await visible_to(request, self._guard, self._access)
+        visible = await self._access.visible_to(request)
         if not visible.shows(f"/live/{channel}"):
-            return needs_token(request, self._guard, f"/live/{channel}")
+            raise self._access.needs_token(request, f"/live/{channel}")
         store = self._store(channel)
         if not store.is_loaded:
             raise RefusalError(503, "the programmes aren't read yet", {"retry-after": "1"})

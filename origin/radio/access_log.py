@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from origin.config.errors import CommandError
 from origin.http.path_prefixes import without_tokens
 from origin.http1.body_writer import Stream, at_end
-from origin.radio.mounts.limits import AccessLogLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.responses.response_middleware import body_bytes
 
 LOGGED = ("/radio/", "/status-json.xsl", "/status.xsl", "/admin/")
@@ -109,7 +109,7 @@ class AccessLogFile:
         CommandError: the file can't be written.
     """
 
-    def __init__(self, path: Path, limits: AccessLogLimits) -> None:
+    def __init__(self, path: Path, limits: RadioLimits) -> None:
         self._path = path
         self.limits = limits
         try:
@@ -136,8 +136,8 @@ class AccessLogFile:
     def close(self) -> None:
         """Write what waits, if that is soon done."""
         with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=self.limits.last_seconds)
-            self._thread.join(self.limits.last_seconds)
+            self._lines.put(None, timeout=self.limits.log_last_seconds)
+            self._thread.join(self.limits.log_last_seconds)
 
     def _work(self) -> None:
         ended = False
@@ -249,4 +249,4 @@ class StationAccessLog:
             sent_bytes=sent + sum(stream.sent for stream in streams),
             seconds=int(time.monotonic() - started),
         )
-        self._file.write(write_line(answered, self._file.limits.text_bytes))
+        self._file.write(write_line(answered, self._file.limits.log_text_bytes))

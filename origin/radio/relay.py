@@ -14,7 +14,7 @@ from media.errors import MediaError
 from media.mp3.icy import Deinterleaver
 from origin.http.media_types import media_type_in
 from origin.radio.mounts.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
-from origin.radio.mounts.limits import RelayLimits
+from origin.radio.mounts.limits import RadioLimits
 from packager.radio.audio_blocks import AudioBlock, Throttle
 from packager.radio.audio_source import NO_STATION_INFO
 from packager.radio.mpeg_block_reader import block_reader_for
@@ -54,7 +54,7 @@ class RelayOptions:
     url: str = field(repr=False)
     bitrate: int = 128
     media_type: str = "audio/mpeg"
-    limits: RelayLimits = field(default_factory=RelayLimits)
+    limits: RadioLimits = field(default_factory=RadioLimits)
 
 
 class Relay:
@@ -67,7 +67,7 @@ class Relay:
         self.available = self.is_idle = False
         self.trouble = ""
         self._bitrate = 0
-        self._count = FailureCount(options.limits.retry)
+        self._count = FailureCount(options.limits.relay_retry)
 
     @property
     def bitrate(self) -> int:
@@ -118,7 +118,7 @@ class Relay:
         splitter, reader, throttle = (
             Deinterleaver(metaint),
             block_reader_for(self.media_type),
-            Throttle(limits.live_source),
+            Throttle(limits.relayed_source),
         )
         budget = StepBudget()
         # Without a size: with one, what is short of it would be held back until more comes.

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
-from origin.access.authentication import client_address, key_reason, unauthorized
+from origin.access.authentication import Unauthorized, client_address, key_reason
 from origin.access.authorization import Action, Authorization, NamedResource, ResourceKind
 from origin.access.refusal_log import RefusalLog
 from origin.http1.application_exchange import take_slowly
@@ -167,7 +167,7 @@ class SourceClients:
             reason = key_reason(request, str(refusal)) if refusal.status == 401 else str(refusal)
             self._refusals.write(client_address(request), mount=mount, reason=reason, agent=agent_of(request))
         if refusal.status == 401:
-            return unauthorized(str(refusal), _CLOSING)
+            return Unauthorized(str(refusal), _CLOSING)
         return plain_refusal(refusal.status, str(refusal), {**_CLOSING, **refusal.headers})
 
     async def _refuse(self, name: str, request: Request) -> RefusalError | None:

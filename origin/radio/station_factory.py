@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -49,20 +49,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+ShareStation = Callable[[str, AudioSource | None, int, str], AudioSource]
+"""Makes a source that all nodes have, by name, source here, expected bitrate in kbit/s and media type."""
+
 LEAD_SECONDS = 12.0
 """Seconds of past audio with which a channel begins: three segments, which players want before they start."""
-
-
-class StationSharing(Protocol):
-    """Shares the audio of stations among the nodes of a cluster."""
-
-    def share(self, name: str, own: AudioSource | None, bitrate: int, media_type: str) -> AudioSource:
-        """Make the source of a station that all nodes have.
-
-        Args:
-            own: its source on this node; None for none.
-            bitrate: expected, in kbit/s.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +120,7 @@ class StationMaker:
         count: Callable[[int], None],
         count_events: Callable[[int], None] = lambda _: None,
         limits: RadioLimits | None = None,
-        shared: StationSharing | None = None,
+        shared: ShareStation | None = None,
     ) -> None:
         self._tools = tools
         self._count = count
@@ -177,7 +168,7 @@ class StationMaker:
             genre=options.genre or "",
             url=page_of(options),
             on_demand=self._tools is not None,
-            limits=self._limits.mount,
+            limits=self._limits,
         )
         return Mount(title, source, described)
 
@@ -200,7 +191,7 @@ class _Sources:
         shared: shares the stations' audio; None without a cluster.
     """
 
-    def __init__(self, tools: Tools | None, limits: RadioLimits, shared: StationSharing | None) -> None:
+    def __init__(self, tools: Tools | None, limits: RadioLimits, shared: ShareStation | None) -> None:
         self._tools = tools
         self._shared = shared
         self._limits = limits
@@ -217,7 +208,7 @@ class _Sources:
     def shared(self, name: str, own: AudioSource | None, options: RadioOptions) -> AudioSource:
         """Return the source that all nodes have, which is the own one without a cluster."""
         if self._shared is not None:
-            return self._shared.share(name, own, options.bitrate, expected_type(options))
+            return self._shared(name, own, options.bitrate, expected_type(options))
         if own is None:
             raise RuntimeError("a station without a source")
         return own
@@ -231,9 +222,7 @@ def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> AudioSo
         from origin.radio.relay import Relay, RelayOptions
 
         return Relay(
-            RelayOptions(
-                options.name, stream_of(options), options.bitrate, expected_type(options), limits.relay
-            )
+            RelayOptions(options.name, stream_of(options), options.bitrate, expected_type(options), limits)
         )
     return _folder(options, options.name, Path(options.folder), tools, limits)
 
@@ -257,7 +246,7 @@ def _folder(options: RadioOptions, name: str, path: Path, tools: Tools, limits: 
 def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) -> MountOptions:
     """Convert a station's configuration to its mount's options. Blocks, to read the intro."""
     listener = replace(
-        limits.mount.listener,
+        limits,
         burst_bytes=config.limits.burst_bytes,
         queue_bytes=config.limits.queue_bytes,
         skips=options.lagging == "skip",
@@ -283,7 +272,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
             readers=config.limits.event_readers,
             queue_bytes=config.limits.event_queue_bytes,
         ),
-        limits=replace(limits.mount, listener=listener),
+        limits=listener,
     )
 
 
@@ -294,7 +283,7 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
     path = Path(options.intro).expanduser()
     try:
         with ReaderGuard(path):
-            return read_intro(path, limits.mount.intro)
+            return read_intro(path, limits.intro)
     except OSError as error:
         reason = error.strerror or str(error)
     except MediaError as error:

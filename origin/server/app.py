@@ -10,10 +10,10 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
-from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy, guard_routes
-from origin.access.token_middleware import RevocableRequests, TokenChecks, TokenPaths, has_token
+from origin.access.policy import AccessMiddleware, guard_routes
+from origin.access.token_middleware import RevocableRequests, TokenChecks, TokenPaths
 from origin.answers.asgi import handler_routes
 from origin.events.admission import Admission
 from origin.events.channel_keys import ReadingPages
@@ -38,7 +38,6 @@ from origin.programmes import routes as programme_routes
 from origin.radio.access_log import StationAccessLog
 from origin.radio.aliases import StationAliases
 from origin.radio.routes import routes as radio_routes
-from origin.radio.station_access import StationAccess
 from origin.recordings import handler as recordings
 from origin.responses.portable_streams import PortableStreams
 from origin.responses.response_middleware import CommonHeaders
@@ -146,7 +145,7 @@ def _event_routes(services: Services, client_limits: ClientLimits) -> list[BaseR
     endpoint = CreatedChannelsEndpoint(
         events.channels,
         events.created,
-        EventsEndpoint(events.channels, answers, limits.publish),
+        EventsEndpoint(events.channels, answers, limits),
         answers,
     )
     reading = MultiplexedReading(
@@ -177,17 +176,12 @@ def _signable_addresses(services: Services) -> SignableAddresses:
 
 
 def _routes(
-    services: Services,
-    player: Path,
-    access: AccessPolicy,
-    client_limits: ClientLimits,
-    live: LiveHandler,
+    services: Services, player: Path, client_limits: ClientLimits, live: LiveHandler
 ) -> list[BaseRoute]:
     """Make the routes of everything but the library's files."""
-    config, library, guard = services.config, services.library, services.guard
-    station_access = StationAccess(services.authorization, guard)
+    config, library, access = services.config, services.library, services.access
     movies = recordings.RecordingHandler(services.recordings)
-    tables = made_tables.endpoints(services, access)
+    tables = made_tables.endpoints(services)
 
     def recorder_of(name: str) -> recording_routes.Recorder | None:
         return services.station_recorders.get(name) or services.live.kept_channels.get(name)
@@ -197,7 +191,7 @@ def _routes(
         *time_of_day.routes(),
         *radio_routes(
             services.stations,
-            station_access,
+            services.station_access,
             max_listeners=config.limits.all_listeners,
             silent_seconds=config.limits.source_seconds,
             client_limits=client_limits,
@@ -206,23 +200,23 @@ def _routes(
         ),
         *_event_routes(services, client_limits),
         *signing.routes(services.token_keys, access, functools.partial(_signable_addresses, services)),
-        *signing.check_routes(guard),
+        *signing.check_routes(services.guard),
         *viewers.routes(services.sessions, access),
         *revoking.routes(services.token_keys, services.revocation_file, access),
-        *reloading.routes(services, access),
-        *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
+        *reloading.routes(services),
+        *programme_routes.routes(services.programmes, access, services.limits.publishing),
         *recording_routes.routes(recorder_of, access),
-        *api.routes(services, access, station_access, guard, tables),
+        *api.routes(services, tables),
         *made_tables.routes(tables),
-        *television.routes(services, access, station_access, guard),
-        *feeds.routes(services, access, station_access, guard, movies),
-        *prepared_films.routes(services, access),
+        *television.routes(services),
+        *feeds.routes(services, movies),
+        *prepared_films.routes(services),
         *library_list.routes(
             library.catalogue,
             lambda: services.needs_library,
             thumbnails=library.thumbnails is not None,
             searches=client_limits.library_views,
-            guard=None if guard is None else (guard, access),
+            access=access,
             folder=library.storage.folder if isinstance(library.storage, Library) else None,
         ),
         *embed.routes(player, config.server.allow_embed),
@@ -233,7 +227,6 @@ def _routes(
 def build_app(
     services: Services,
     player: Path,
-    options: AccessOptions,
     client_limits: ClientLimits,
     live: LiveHandler,
     https_port: int = 0,
@@ -251,13 +244,8 @@ def build_app(
         async with services.running():
             yield
 
-    guard = services.guard
-
-    async def holds_token(scope: Scope) -> bool:
-        return guard is not None and await has_token(scope, guard.keys)
-
-    access = AccessPolicy(options, services.authorization, holds_token)
-    routes = _routes(services, player, access, client_limits, live)
+    guard, access = services.guard, services.access
+    routes = _routes(services, player, client_limits, live)
     guard_routes(routes, access)
     app = routed_application(routes, lifespan)
     config = services.config
@@ -275,7 +263,7 @@ def build_app(
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
-        loopback_ports=options.loopback_ports,
+        loopback_ports=access.options.loopback_ports,
         own_origins=services.events.origins,
     )
     answering = OpenAIErrors(answering)

@@ -255,14 +255,12 @@ async def _make_ready(
     followers.append(ServiceReload(services.events.keys, services.events.relays, services.stations).follow)
     if start.reload is not None:
         show = partial(_echo_secret, address_of(bound.http, config.server.host))
-        start.reload.changing.append(LiveChanges(services, show))
-        start.reload.changing.append(RadioChanges(services, show))
-        start.reload.changing.append(RelayChanges(services, show))
+        start.reload.changing += [one(services, show) for one in (LiveChanges, RadioChanges, RelayChanges)]
         if services.waits_for_data:
             services.add(TablesAtTakeover(made_tables, start.reload))
     services.reload = start.reload
     if types_text:
-        services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
+        services.add(DemoText(services.events.channels[CHANNEL], limits.server))
     if has_programmes and (programmes := services.programmes.store(DEMO)) is not None:
         services.add(DemoProgrammes(programmes))
     await SHARED_THREADS.run(services.check_library)
@@ -274,7 +272,7 @@ async def _make_ready(
     lead_own_requests(config)
     reset_key = await SHARED_THREADS.run(kept_reset_key, config)
     followers.append(partial(take_admin_token, services.authorization.admin))
-    options = _access_options(config, [*bound.http, *bound.https], services.events.origins)
+    services.access.options = _access_options(config, [*bound.http, *bound.https], services.events.origins)
     https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
     alternatives = alternative_services(bound.quic)
     if start.make_workers is not None:
@@ -282,7 +280,7 @@ async def _make_ready(
         if certificates is not None:
             tls = WorkerTls(bound.https, certificates, alternatives, https_port)
         services.workers = start.make_workers(services, _public_sockets(config, bound), tls)
-    http_config = _http_config(config, services, options, https_port, alternatives)
+    http_config = _http_config(config, services, https_port, alternatives)
     malloc.freeze_garbage_collector()
     await _wait_for_sockets(
         bound.inherited,
@@ -322,12 +320,14 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
     services, bound = ready.services, start.bound
     address = address_of(bound.http, services.config.server.host)
     admission = services.publishers.admission
-    rtmp = RtmpServer(admission, services.limits.rtmp)
+    rtmp = RtmpServer(admission, services.limits.ingest)
     services.add(rtmp)
     options = services.config.server
     if options.srt_port:
         passphrases = MappingView(services.live.options, lambda one: one.srt_passphrase or "")
-        services.add(SrtServer(admission, options.host, options.srt_port, services.limits.srt, passphrases))
+        services.add(
+            SrtServer(admission, options.host, options.srt_port, services.limits.ingest, passphrases)
+        )
     if services.config.grpc.port:
         app = cast(ASGIApp, ready.http_config.app)
         services.add(make_grpc_server(services, app, ready.certificates))
@@ -463,11 +463,7 @@ async def _prepare(
 
 
 def _http_config(
-    config: Config,
-    services: Services,
-    options: AccessOptions,
-    https_port: int = 0,
-    alternatives: Headers = (),
+    config: Config, services: Services, https_port: int = 0, alternatives: Headers = ()
 ) -> uvicorn.Config:
     """Build the application, and the connection protocol with its fast paths before it.
 
@@ -490,7 +486,7 @@ def _http_config(
         redirects_plain=bool(https_port),
         alternatives=alternatives,
     )
-    app = build_app(services, PLAYER, options, client_limits, live, https_port)
+    app = build_app(services, PLAYER, client_limits, live, https_port)
     return uvicorn_config(config, app, protocol)
 
 

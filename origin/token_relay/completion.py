@@ -328,8 +328,8 @@ class Completion:
                 self.audience.publish_soon(_too_large(event.size), ERROR)
         self._count += 1
         self._size += event.size
-        if self._size > self._limits.upstream.answer_bytes or self._count >= ANSWER_EVENTS:
-            most = f"{self._limits.upstream.answer_bytes} bytes or {ANSWER_EVENTS} events"
+        if self._size > self._limits.answer_bytes or self._count >= ANSWER_EVENTS:
+            most = f"{self._limits.answer_bytes} bytes or {ANSWER_EVENTS} events"
             raise CompletionError(f"the upstream server's answer has more than {most}")
 
     def _publish_whole(self, answer: list[bytes]) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from origin.responses.refusal import RefusalError
 from origin.token_relay.dialects import CHAT, MESSAGES, RESPONSES, Dialect
-from origin.token_relay.limits import RequestLimits
+from origin.token_relay.limits import TokenRelayLimits
 
 REDIRECTING = frozenset(
     ("api_base", "base_url", "api_key", "api_version", "api_type", "user_config", "custom_llm_provider")
@@ -149,7 +149,7 @@ def forwarded_fields(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 def read_request(
     raw: bytes,
-    limits: RequestLimits,
+    limits: TokenRelayLimits,
     *,
     must_stream: bool,
     dialect: Dialect | None = CHAT,
@@ -233,7 +233,7 @@ def _read_options(raw: bytes) -> dict[str, object]:
     return {name: value if name in TEXTS else msgspec.json.decode(value) for name, value in options.items()}
 
 
-def _check(options: Mapping[str, Any], limits: RequestLimits, *, has_messages: bool) -> None:
+def _check(options: Mapping[str, Any], limits: TokenRelayLimits, *, has_messages: bool) -> None:
     messages = bytes(options.get("messages", msgspec.Raw(b"")))
     # Each has a role, or the upstream server refuses it; in a text, the name's quotes would be escaped.
     if has_messages and not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):

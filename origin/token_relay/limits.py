@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
@@ -17,53 +17,6 @@ LEFT_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestLimits:
-    """Limits of what a relay's callers may ask the upstream server for.
-
-    Attributes:
-        messages: of one request, at most.
-        choices: answers to one request, and what its numbers of such may be (``n``, ``best_of``).
-    """
-
-    request_bytes: int = 4 << 20
-    messages: int = 4096
-    choices: int = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamLimits:
-    """Limits of what the upstream server of a relay may take and send.
-
-    Attributes:
-        silent_seconds: without a whole line, before the first token and between two.
-        answer_seconds: from the request to the end of its answer, at most.
-        answer_bytes: of a whole answer, framing counted.
-        guard: of its addresses and response heads.
-    """
-
-    connect_seconds: float = 10.0
-    silent_seconds: float = 300.0
-    answer_seconds: float = 3600.0
-    answer_bytes: int = 16 << 20
-    guard: GuardLimits = DEFAULT_LIMITS.guard
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerLimits:
-    """Limits of asking an upstream server that fails.
-
-    Attributes:
-        failures: one behind the other, after which it is left alone.
-        pause_seconds: for so long; then one request tries it.
-        longest_pause_seconds: for which it may ask by Retry-After.
-    """
-
-    failures: int = 3
-    pause_seconds: float = 10.0
-    longest_pause_seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRelayLimits:
     """The limits of one relay.
 
@@ -75,9 +28,15 @@ class TokenRelayLimits:
         again_seconds: for how long a long poll that has its answer counts as a reader: it comes again.
         look_seconds: between two checks whether there are readers.
         drain_seconds: how long a caller that is behind may take for the end of its answer.
-        request: limits of the requests of callers.
-        upstream: limits of the upstream server's times and answers.
-        breaker: limits of asking one that fails, where there are several.
+        messages: of one request, at most.
+        choices: answers to one request, and what its numbers of such may be (``n``, ``best_of``).
+        silent_seconds: without a whole line, before the first token and between two.
+        answer_seconds: from the request to the end of its answer, at most.
+        answer_bytes: of a whole answer, framing counted.
+        guard: of its addresses and response heads.
+        breaker_failures: one behind the other, after which it is left alone.
+        breaker_pause_seconds: for so long; then one request tries it.
+        longest_pause_seconds: for which it may ask by Retry-After.
     """
 
     requests: int = 16
@@ -87,9 +46,17 @@ class TokenRelayLimits:
     again_seconds: float = 0.5
     look_seconds: float = 0.1
     drain_seconds: float = 30.0
-    request: RequestLimits = field(default_factory=RequestLimits)
-    upstream: UpstreamLimits = field(default_factory=UpstreamLimits)
-    breaker: BreakerLimits = field(default_factory=BreakerLimits)
+    request_bytes: int = 4 << 20
+    messages: int = 4096
+    choices: int = 16
+    connect_seconds: float = 10.0
+    silent_seconds: float = 300.0
+    answer_seconds: float = 3600.0
+    answer_bytes: int = 16 << 20
+    guard: GuardLimits = DEFAULT_LIMITS.guard
+    breaker_failures: int = 3
+    breaker_pause_seconds: float = 10.0
+    longest_pause_seconds: float = 60.0
 
     @property
     def kept_events(self) -> int:
@@ -99,4 +66,4 @@ class TokenRelayLimits:
     @property
     def kept_bytes(self) -> int:
         """Bytes of a ring that has room for one answer, its error and its end."""
-        return self.upstream.answer_bytes + 2 * LINE_BYTES
+        return self.answer_bytes + 2 * LINE_BYTES

@@ -332,13 +332,10 @@ def relay_limits(configured: LimitOptions, limits: TokenRelayLimits) -> TokenRel
     return replace(
         limits,
         requests=configured.relay_requests,
-        request=replace(limits.request, request_bytes=configured.relay_request_bytes),
-        upstream=replace(
-            limits.upstream,
-            answer_bytes=configured.relay_answer_bytes,
-            silent_seconds=configured.relay_silent_seconds,
-            answer_seconds=configured.relay_answer_seconds,
-        ),
+        request_bytes=configured.relay_request_bytes,
+        answer_bytes=configured.relay_answer_bytes,
+        silent_seconds=configured.relay_silent_seconds,
+        answer_seconds=configured.relay_answer_seconds,
     )
 
 
@@ -371,7 +368,7 @@ class RelayMaker:
         )
         keep_for = seconds(one.keep_for) or KEEP_SECONDS
         answers = self._answers(one.name, keep_for, history=bool(seconds(one.history)))
-        return TokenRelay(channel, Upstream(where, self.limits.upstream), options, self.count, answers)
+        return TokenRelay(channel, Upstream(where, self.limits), options, self.count, answers)
 
     def of_table(self, one: AnswerRelayOptions, given: EventChannelOptions) -> TokenRelay:
         """Make a relay whose answers have channels of their own alone.
@@ -385,7 +382,7 @@ class RelayMaker:
         upstreams = [
             Upstream(
                 UpstreamOptions(url=url, key=key, key_header=one.relay_key_header.lower()),
-                self.limits.upstream,
+                self.limits,
             )
             for url, key in keys_of_table(one)
         ]
@@ -401,11 +398,11 @@ class RelayMaker:
         )
         channel = EventChannel(one.name, new_epoch(), given)
         answers = self._answers(one.name, seconds(one.keep_for), history=one.history)
-        asking = Upstreams(upstreams, self.limits.breaker, weights=one.weights)
+        asking = Upstreams(upstreams, self.limits, weights=one.weights)
         return TokenRelay(channel, asking, options, self.count, answers)
 
     def _answers(self, name: str, keep_for: float, *, history: bool) -> AnswerChannels:
-        longest = self.limits.upstream.answer_seconds
+        longest = self.limits.answer_seconds
         keeping = AnswerKeeping(keep_for=keep_for, history=history, longest_answer=longest)
         return AnswerChannels(self.created, name, keeping)
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from origin.access.authentication import CHALLENGE, unauthorized
+from origin.access.authentication import CHALLENGE, Unauthorized
 from origin.access.authorization import Action, Authorization, NamedResource, Permission, ResourceKind
 from origin.events.channel_keys import is_foreign
 from origin.responses.refusal import RefusalError
@@ -40,7 +40,7 @@ def relay_named(relays: Mapping[str, TokenRelay], request: Request) -> TokenRela
 def refused_key(request: Request, relay: TokenRelay) -> RefusalError:
     """Return the refusal of a request without the right key."""
     key = "the channel's publish_token" if relay.publishes else "the relay's token"
-    told = unauthorized(f"{key} {NEEDED}").to(request)
+    told = Unauthorized(f"{key} {NEEDED}").to(request)
     return RefusalError(401, bytes(told.body).decode().strip(), {"www-authenticate": CHALLENGE})
 
 

@@ -114,7 +114,7 @@ class RelayEndpoint:
 
     async def _read(self, request: Request, relay: TokenRelay) -> CompletionRequest:
         require_type(request, JSON)
-        limits = relay.limits.request
+        limits = relay.limits
         raw = await receive_body(request, limits.request_bytes)
         # In a thread, as millions of bytes take ten milliseconds to be looked through.
         read = await SHARED_THREADS.of(network_of(client_address(request))).run(
@@ -248,7 +248,7 @@ class PassingEndpoint:
             # The upstream server's address has one segment for a name that has several.
             return UpstreamRequest(b"", "GET", f"/{self._path}{model and '/' + quote(model, safe='')}")
         require_type(request, JSON)
-        limits = relay.limits.request
+        limits = relay.limits
         raw = await receive_body(request, limits.request_bytes)
         read = await SHARED_THREADS.of(network_of(client_address(request))).run(
             read_request, raw, limits, must_stream=False, dialect=None, models=relay.models

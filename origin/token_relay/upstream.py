@@ -17,7 +17,7 @@ from origin.http.media_types import media_type_in
 from origin.token_relay.completion_request import UpstreamRequest
 from origin.token_relay.dialects import CHAT
 from origin.token_relay.errors import PASSED_FIELDS, CompletionError, DeadlineError
-from origin.token_relay.limits import UpstreamLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent, SseError, SseReader
 from origin.token_relay.upstream_connection import request_once
 from packager.inflation import CODINGS, Inflater
@@ -72,7 +72,7 @@ class Upstream:
         host: of its address, with the port where that isn't the usual one.
     """
 
-    def __init__(self, options: UpstreamOptions, limits: UpstreamLimits) -> None:
+    def __init__(self, options: UpstreamOptions, limits: TokenRelayLimits) -> None:
         self._url = options.url
         self.host = host_of(options.url)
         # A query, such as Azure's api-version, is for each address.

@@ -10,7 +10,7 @@ from typing import TypeVar
 from origin.token_relay.completion_request import UpstreamRequest
 from origin.token_relay.dialects import failure_in
 from origin.token_relay.errors import CompletionError, DeadlineError
-from origin.token_relay.limits import BreakerLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.sse_reader import ServerSentEvent
 from origin.token_relay.upstream import Upstream
 from packager.bounded_dict import BoundedDict
@@ -30,7 +30,7 @@ class _Breaker:
         reason: of the last failure.
     """
 
-    def __init__(self, upstream: Upstream, limits: BreakerLimits) -> None:
+    def __init__(self, upstream: Upstream, limits: TokenRelayLimits) -> None:
         self.upstream = upstream
         self._limits = limits
         self.failures = 0
@@ -43,8 +43,8 @@ class _Breaker:
         """Return whether the server is asked for a model now; behind a pause by one request, as a trial."""
         if now < self.until or self.limit_of(model, now) is not None:
             return False
-        if self.failures >= self._limits.failures:
-            self.until = now + self._limits.pause_seconds
+        if self.failures >= self._limits.breaker_failures:
+            self.until = now + self._limits.breaker_pause_seconds
         return True
 
     def limit_of(self, model: str, now: float) -> CompletionError | None:
@@ -60,7 +60,7 @@ class _Breaker:
         """Note that the server has failed, and for how long it wants to be left alone."""
         self.failures += 1
         self.reason = str(error)
-        pause = self._limits.pause_seconds if self.failures >= self._limits.failures else 0.0
+        pause = self._limits.breaker_pause_seconds if self.failures >= self._limits.breaker_failures else 0.0
         pause = max(pause, self._bounded(error))
         self.until = now + pause if pause else 0.0
 
@@ -70,7 +70,7 @@ class _Breaker:
     def note_beginning(self) -> None:
         """Note that an answer has begun, which ends the pause; one more failure begins the next."""
         self.until = 0.0
-        self.failures = min(self.failures, self._limits.failures - 1)
+        self.failures = min(self.failures, self._limits.breaker_failures - 1)
 
     def note_success(self) -> None:
         """Note that the server has answered."""
@@ -99,7 +99,7 @@ class Upstreams:
     def __init__(
         self,
         upstreams: Sequence[Upstream],
-        limits: BreakerLimits,
+        limits: TokenRelayLimits,
         clock: Callable[[], float] = time.monotonic,
         weights: Sequence[int] = (),
     ) -> None:

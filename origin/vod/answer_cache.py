@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from origin.answers.reply import Reply
 from origin.vod.cache_control import Lifetime
+from origin.vod.segment_cache import VodCacheLimits
 from packager.bounded_dict import SizedDict
 
 
@@ -30,22 +31,6 @@ class Content(NamedTuple):
     lifetime: Lifetime
     is_text: bool = True
     is_kept: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerCacheLimits:
-    """Limits of the cache of VOD's answers.
-
-    Attributes:
-        valid_seconds: how long an answer is valid behind its making: the longest time for which a replaced
-            file goes unnoticed.
-        answers: most answers.
-        bytes: most bytes of all of them together, with the targets of their requests, before compression.
-    """
-
-    valid_seconds: float = 0.5
-    answers: int = 1024
-    bytes: int = 8 << 20
 
 
 @dataclass(slots=True)
@@ -73,10 +58,10 @@ class AnswerCache:
         limits: limits of the cache; the answers that were longest without a request go first.
     """
 
-    def __init__(self, limits: AnswerCacheLimits | None = None) -> None:
-        self._limits = limits or AnswerCacheLimits()
+    def __init__(self, limits: VodCacheLimits | None = None) -> None:
+        self._limits = limits or VodCacheLimits()
         self._entries = SizedDict[bytes, CachedContent](
-            self._limits.answers, self._limits.bytes, operator.attrgetter("nbytes")
+            self._limits.answers, self._limits.answer_bytes, operator.attrgetter("nbytes")
         )
 
     def find(self, target: bytes) -> CachedContent | None:
@@ -109,7 +94,7 @@ class AnswerCache:
             return  # another request has waited for the same
         self._entries.pop(target, None)
         size = len(target) + len(content.data)
-        if not content.is_kept or size > limits.bytes or not limits.answers:
+        if not content.is_kept or size > limits.answer_bytes or not limits.answers:
             return
         # The time of its making doesn't count: that could be longer than the validity.
         made, seconds = time.monotonic(), limits.valid_seconds

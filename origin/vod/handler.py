@@ -34,11 +34,11 @@ from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http.byte_ranges import Span, select_span
 from origin.http.client_limits import network_of
 from origin.vod.addresses import PREFIX, Address, Kind, clip_of, find_address
-from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, CachedContent, Content
+from origin.vod.answer_cache import AnswerCache, CachedContent, Content
 from origin.vod.cache_control import VodCaching
 from origin.vod.contents import NO_MAKERS, MediaMakers, VodContents
 from origin.vod.film_lookups import AwaitedFilm, FilmLookups, Opened
-from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits, metadata_of
+from origin.vod.segment_cache import CachedSegment, SegmentCache, VodCacheLimits, metadata_of
 from packager.library.folder_state import FolderGoneError
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import FileChangedError, Identity, LibraryFile
@@ -85,7 +85,7 @@ class VodHandler:
         max_age: int = 3600,
         open_files: OpenFileCache | None = None,
         answers: AnswerCache | None = None,
-        segments: SegmentCacheLimits | None = None,
+        segments: VodCacheLimits | None = None,
         makers: MediaMakers = NO_MAKERS,
     ) -> None:
         self.may_include: Callable[[str, str], bool] = lambda _sequence, _film: True
@@ -93,8 +93,8 @@ class VodHandler:
         self._caching = VodCaching(max_age)
         self._contents = VodContents(titles, self._caching, makers)
         self._files = OpenFileCache(0) if open_files is None else open_files
-        self._answers = AnswerCache(AnswerCacheLimits(answers=0)) if answers is None else answers
-        self._limits = segments or SegmentCacheLimits()
+        self._answers = AnswerCache(VodCacheLimits(answers=0)) if answers is None else answers
+        self._limits = segments or VodCacheLimits()
         self._segments = SegmentCache(self._limits)
         self._lookups = FilmLookups(titles, self._files)
 

@@ -34,8 +34,8 @@ LARGEST_COPY = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentCacheLimits:
-    """Limits of the cache of VOD segments.
+class VodCacheLimits:
+    """Limits of the caches of VOD segments and of other answers.
 
     Attributes:
         segments: most segments in the cache.
@@ -45,6 +45,11 @@ class SegmentCacheLimits:
         idle_seconds: how long nobody has asked for a copy that makes room for another: those that many ask
             for stay, however many others are asked for.
         i_frames_at_once: most I-frames of one answer, whose headers are written while others wait.
+        valid_seconds: how long an answer is valid behind its making: the longest time for which a replaced
+            file goes unnoticed.
+        answers: most answers.
+        answer_bytes: most bytes of all of them together, with the targets of their requests, before
+            compression.
     """
 
     segments: int = 4096
@@ -53,6 +58,9 @@ class SegmentCacheLimits:
     copied_bytes: int = 64 << 20
     idle_seconds: float = 10.0
     i_frames_at_once: int = 64
+    valid_seconds: float = 0.5
+    answers: int = 1024
+    answer_bytes: int = 8 << 20
 
 
 class CachedSegment:
@@ -86,7 +94,7 @@ class CachedSegment:
 class SegmentCache:
     """Segments by their film, track and name; what wasn't asked for for longest goes first."""
 
-    def __init__(self, limits: SegmentCacheLimits) -> None:
+    def __init__(self, limits: VodCacheLimits) -> None:
         self._limits = limits
         self._segments: OrderedDict[Hashable, CachedSegment] = OrderedDict()
         self._bytes = 0

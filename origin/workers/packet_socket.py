@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from origin.server.services.limits import PacketLimits
+from origin.server.services.limits import ServerLimits
 from origin.system.connection_acceptor import has_room, highest_descriptor
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ class PacketSocket:
         sock: socket.socket,
         receive: Callable[[bytes, list[int]], None],
         lost: Callable[[], None],
-        limits: PacketLimits,
+        limits: ServerLimits,
         kept_descriptors: int = 0,
     ) -> None:
         self._socket = sock
@@ -171,7 +171,7 @@ class PacketSocket:
 
 
 def send_packet(
-    sock: socket.socket, message: bytes, descriptors: Sequence[int], limits: PacketLimits
+    sock: socket.socket, message: bytes, descriptors: Sequence[int], limits: ServerLimits
 ) -> None:
     """Send a message as one packet.
 
@@ -192,7 +192,7 @@ def send_packet(
         os.close(file)
 
 
-def receive_packet(sock: socket.socket, limits: PacketLimits) -> tuple[bytes, list[int]]:
+def receive_packet(sock: socket.socket, limits: ServerLimits) -> tuple[bytes, list[int]]:
     """Receive a message and its descriptors.
 
     Raises:
@@ -229,7 +229,7 @@ def _descriptors_in(packed: bytes) -> array[int]:
     return array("i", packed[: len(packed) - len(packed) % _DESCRIPTOR_BYTES])
 
 
-def _read_file(descriptors: list[int], limits: PacketLimits) -> bytes:
+def _read_file(descriptors: list[int], limits: ServerLimits) -> bytes:
     """Read the message in the last of the descriptors, and close that."""
     if not descriptors:
         raise PacketError("the descriptor of the message's file is missing")

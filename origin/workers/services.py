@@ -35,8 +35,13 @@ from origin.radio.mounts.mount_replication import RADIO
 from origin.responses.response_middleware import CommonHeaders
 from origin.server.endpoints import embed, page, signing, time_of_day
 from origin.server.endpoints.error_responses import routed_application
-from origin.server.endpoints.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
-from origin.server.endpoints.s3_metrics import s3_metrics
+from origin.server.endpoints.metrics import (
+    as_one,
+    event_metrics,
+    loop_metrics,
+    s3_metrics,
+    traffic_metrics,
+)
 from origin.server.services.access_services import make_token_guard, make_token_keys
 from origin.server.services.event_services import own_origins
 from origin.server.services.library_services import make_served_library

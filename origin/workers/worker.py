@@ -33,7 +33,7 @@ from origin.http2.connection import Http2Connection
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.server import Ending, Server
 from origin.server.services.access_services import KeyReload, take_access
-from origin.server.services.limits import WorkerLimits
+from origin.server.services.limits import ServerLimits
 from origin.system import malloc
 from origin.system.connection_acceptor import SocketListener
 from origin.tls.certificates import CertificateError, GivenCertificates
@@ -77,7 +77,7 @@ def main() -> None:
     _name("spare worker")
     sock = socket.socket(fileno=descriptor)
     try:
-        start = messages.read_for_worker(receive_packet(sock, WorkerLimits().packets)[0])
+        start = messages.read_for_worker(receive_packet(sock, ServerLimits())[0])
     except EOFError:
         sys.exit(1)
     if not isinstance(start, Start):
@@ -171,7 +171,7 @@ class WorkerRun:
         """Serve until the control process ends it."""
         limits = self._start.limits
         self._services = await SHARED_THREADS.run(WorkerServices, self._start)
-        self._packets = PacketSocket(self._socket, self._handle_message, _end_at_once, limits.workers.packets)
+        self._packets = PacketSocket(self._socket, self._handle_message, _end_at_once, limits.server)
         self._follower = LogFollower(self._services.kinds_of_logs(), self._connect_logs, limits.replication)
         server = self._server = self._make_server()
         self._services.traffic.count_connections(lambda: server.connection_count)
@@ -188,7 +188,7 @@ class WorkerRun:
         finally:
             # The control process takes the last connections, too.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limits.workers.end_seconds):
+                async with asyncio.timeout(limits.server.end_seconds):
                     await self._packets.wait_until_sent()
 
     async def _change_keys(self) -> None:
@@ -217,7 +217,7 @@ class WorkerRun:
 
     def _make_server(self) -> Server:
         config, limits, services = self._start.config, self._start.limits, self._services
-        listening = replace(limits.server.listening, taken_at_once=limits.workers.taken_at_once)
+        listening = replace(limits.server.listening, taken_at_once=limits.server.taken_at_once)
         proxies = TrustedProxies(config.server.trusted_proxies, config.server.forwarded_field)
         client_limits = client_limits_of(config, proxies)
         live = live_handler(services, client_limits)

@@ -129,7 +129,7 @@ class WorkerPool:
     def __init__(self, setup: WorkerSetup) -> None:
         self.restarts = 0
         self._setup = setup
-        self._limits = setup.limits.workers
+        self._limits = setup.limits.server
         places = [_WorkerPlace(number, self._limits.restarts) for number in range(1, setup.count + 1)]
         self._places = places
         # Either of these is empty.

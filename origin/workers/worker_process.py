@@ -84,13 +84,13 @@ class WorkerProcess:
         self.handed_over = 0
         self.is_informed = False
         self._listening = listening
-        self._limits = limits.workers
+        self._limits = limits.server
         self._make_connection = make_connection
         self._logs = logs
         ours, self._its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kept = limits.server.listening.kept_descriptors
         # Messages that are sent before the process runs wait in the kernel.
-        self._packets = PacketSocket(ours, self._handle_message, self._lost, limits.workers.packets, kept)
+        self._packets = PacketSocket(ours, self._handle_message, self._lost, limits.server, kept)
         self._process: asyncio.subprocess.Process | None = None
         self._start_timer: asyncio.TimerHandle | None = None
         self._report: asyncio.Future[Report] | None = None

@@ -13,15 +13,15 @@ import contextlib
 import functools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
+from packager.cluster.demand import OnDemand
 from packager.cluster.failover import begin_empty, go_on, is_shared, needs_new_windows, reached_by
 from packager.cluster.lease import Lease, Reached
 from packager.cluster.limits import APPEND_BYTES, ClusterLimits
@@ -49,24 +49,6 @@ MAX_LATE_ENDS = 16
 
 LEVEL_SECONDS = 0.5
 """Seconds for which a new owner of a log waits to have all of it."""
-
-
-class OnDemand(Protocol):
-    """A channel's output that a packager makes only while viewers ask for the channel."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the channel isn't made now."""
-
-    def ranges_behind(self, tags: Sequence[DateRange]) -> Iterable[DateRange]:
-        """Return the date ranges to append where this packager continues after another one.
-
-        Args:
-            tags: the date ranges that the shared log lists.
-        """
-
-    def serve_own(self) -> None:
-        """Serve this packager's own log, since Redis can't be reached to follow another node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +118,7 @@ class SharedChannel:
         self._connection, self._limits = context.connection, context.limits
         self.keys = self._stream.keys
         self.overtaken = 0
-        self._writer = LogWriter(self._connection, self._stream, self._lease, self._limits.streams)
+        self._writer = LogWriter(self._connection, self._stream, self._lease, self._limits)
         self._on_demand = on_demand
         self._dvr = dvr
         if dvr is not None:
@@ -222,7 +204,7 @@ class SharedChannel:
         """Own the log whenever nobody else does, until cancelled; it is given back then."""
         dvr = self._dvr
         storing = contextlib.nullcontext() if dvr is None else background_task(dvr.run())
-        lease_seconds = self._limits.lease.lease_seconds
+        lease_seconds = self._limits.lease_seconds
         without_redis = time.monotonic() + lease_seconds
         async with background_task(self._writer.run()), storing:
             try:
@@ -236,7 +218,7 @@ class SharedChannel:
                     self._append_waiting()
                     self._news.clear()
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._limits.lease.renew_seconds):
+                        async with asyncio.timeout(self._limits.renew_seconds):
                             await self._news.wait()
             finally:
                 with contextlib.suppress(RedisUnavailableError):
@@ -333,7 +315,7 @@ class SharedChannel:
             return False
         if self._is_level:
             return True
-        now, seconds = time.monotonic(), self._limits.lease.lease_seconds
+        now, seconds = time.monotonic(), self._limits.lease_seconds
         free_since, self._free_since = self._free_since, None
         # Behind an outage the former owner comes first: it has what others lack.
         if now - self._connection.up_since < seconds or not self._own.ready:
@@ -375,7 +357,7 @@ class SharedChannel:
         while not self.shared.is_whole or self.shared.may_differ or self.shared.position < position:
             if time.monotonic() > end:
                 return False
-            await asyncio.sleep(self._limits.streams.look_seconds)
+            await asyncio.sleep(self._limits.snapshot_look_seconds)
         return True
 
     def _go_on(self) -> None:
@@ -394,7 +376,7 @@ class SharedChannel:
                 self._own,
                 self._append,
                 dvr,
-                gone_seconds=self._limits.streams.gone_seconds,
+                gone_seconds=self._limits.log_gone_seconds,
                 anew=anew,
                 keeps_ranges=on_demand is None or dvr is not None,
                 reached=self._reached,

@@ -22,7 +22,7 @@ from msgspec import Meta
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import PREFIX, LogKeys
-from packager.cluster.limits import CommandLimits
+from packager.cluster.limits import ClusterLimits
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.replication.live_log import LIVE
 from packager.replication.log_entries import read_message
@@ -163,13 +163,13 @@ class ClusterCommands:
         outcomes: how many commands of this node had each outcome.
     """
 
-    def __init__(self, connection: RedisConnection, token: str, limits: CommandLimits) -> None:
+    def __init__(self, connection: RedisConnection, token: str, limits: ClusterLimits) -> None:
         self.limits = limits
         self.carry_out: CarryOut | None = None
         self.outcomes = Counter(dict.fromkeys(CommandOutcome, 0))
         self._connection = connection
         self._waiting = _waiting(token)
-        self._places = FairSemaphore(limits.at_once, MAX_CLIENT_COMMANDS, limits.waiting)
+        self._places = FairSemaphore(limits.commands_at_once, MAX_CLIENT_COMMANDS, limits.waiting_commands)
 
     async def ask(self, command: ChannelCommand, network: str, kind: str = LIVE) -> CommandAnswer:
         """Have the owner of a channel carry out a command.
@@ -197,7 +197,7 @@ class ClusterCommands:
 
     async def run(self) -> None:
         """Carry out the commands that come to this node, until cancelled."""
-        places = asyncio.Semaphore(self.limits.at_once)
+        places = asyncio.Semaphore(self.limits.commands_at_once)
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._connection.wait_until_up()
@@ -228,7 +228,7 @@ class ClusterCommands:
         name = os.urandom(16).hex()
         waiting = _waiting(owner.decode())
         named = waiting, self._command(waiting, name)
-        terms = name, message, _milliseconds(limits), limits.waiting
+        terms = name, message, _milliseconds(limits), limits.waiting_commands
         if not await call(lambda client: client.eval(_SEND, len(named), *named, *terms)):
             raise OwnerUnavailableError(CommandOutcome.OWNER_BUSY)
         found = await self._pop(_answer(name), limits.answer_seconds)
@@ -291,7 +291,7 @@ def _answer(name: str) -> str:
     return f"{PREFIX}:command:{name}:answer"
 
 
-def _milliseconds(limits: CommandLimits) -> int:
+def _milliseconds(limits: ClusterLimits) -> int:
     """Return the seconds after which a sent command expires in Redis."""
     return round(limits.answer_seconds * 1000)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from packager.cluster.limits import RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.retry_policy import FailureCount
 
 log = structlog.get_logger()
@@ -85,14 +85,14 @@ class RedisConnection:
         ValueError: the URL is wrong.
     """
 
-    def __init__(self, url: str, limits: RedisLimits, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, limits: ClusterLimits, clock: Callable[[], float] = time.time) -> None:
         # Here and not above: it is an extra, and most servers don't have it.
         from packager.cluster.redis_client import CLUSTER, redis_client, redis_cluster_client
 
         self._limits = limits
         self._clock = clock
         self.is_cluster = CLUSTER in url
-        connections = MAX_CLUSTER_CONNECTIONS if self.is_cluster else limits.connections
+        connections = MAX_CLUSTER_CONNECTIONS if self.is_cluster else limits.redis_connections
         self._client: Any = (redis_cluster_client if self.is_cluster else redis_client)(
             url,
             connect_seconds=limits.connect_seconds,
@@ -257,7 +257,7 @@ class RedisConnection:
         """Wait until Redis is lost, and check its configuration and clock at intervals meanwhile."""
         while self.is_up:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.look_seconds):
+                async with asyncio.timeout(self._limits.redis_look_seconds):
                     await self._is_down.wait()
             if self.is_up:
                 try:
@@ -349,7 +349,7 @@ def _reason(error: BaseException) -> str:
     return f"Redis: {text or 'no answer in time'}"
 
 
-async def shared_secret(url: str, name: str, own: str = "", limits: RedisLimits | None = None) -> str:
+async def shared_secret(url: str, name: str, own: str = "", limits: ClusterLimits | None = None) -> str:
     """Return a secret of a cluster; a node's own becomes the cluster's where there is none.
 
     Args:
@@ -368,7 +368,7 @@ async def shared_secret(url: str, name: str, own: str = "", limits: RedisLimits 
         from packager.cluster.redis_client import CLUSTER, redis_client, redis_cluster_client
     except ModuleNotFoundError:
         raise RedisUnavailableError("the extra headwater[cluster] isn't installed") from None
-    limits = limits or RedisLimits()
+    limits = limits or ClusterLimits()
     key = f"{SECRETS}:{name}"
     try:
         client: Any = (redis_cluster_client if CLUSTER in url else redis_client)(

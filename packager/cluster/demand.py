@@ -6,11 +6,13 @@ Nodes note the names in one set in Redis, with the time. A channel that nobody a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import PREFIX
-from packager.cluster.limits import DemandLimits
+from packager.cluster.limits import ClusterLimits
 from packager.concurrency import background_task
 
 ASKED = f"{PREFIX}:asked"
@@ -55,6 +57,32 @@ class MadeOnDemand(Protocol):
         """Continue the channel if it runs, as it may have viewers that aren't known here."""
 
 
+class OnDemand(MadeOnDemand, Protocol):
+    """A station's live channel, as a node shares it."""
+
+    @property
+    def has_media(self) -> bool:
+        """Whether the channel delivers media now."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the channel isn't made now."""
+
+    @property
+    def is_postponed(self) -> bool:
+        """Whether the channel doesn't begin now although it has viewers."""
+
+    def ranges_behind(self, tags: Sequence[DateRange]) -> Iterable[DateRange]:
+        """Return the date ranges to append where this packager continues after another one.
+
+        Args:
+            tags: the date ranges that the shared log lists.
+        """
+
+    def serve_own(self) -> None:
+        """Serve this packager's own log, since Redis can't be reached to follow another node's."""
+
+
 class Demand:
     """Publishes to a cluster's packagers the channels wanted at this node, and reads those of other nodes.
 
@@ -65,7 +93,7 @@ class Demand:
         made: the channels on demand that this node makes, by name.
     """
 
-    def __init__(self, connection: RedisConnection, limits: DemandLimits) -> None:
+    def __init__(self, connection: RedisConnection, limits: ClusterLimits) -> None:
         self.made: dict[str, MadeOnDemand] = {}
         self._connection = connection
         self._limits = limits
@@ -82,7 +110,7 @@ class Demand:
         async with background_task(self._publish()):
             while True:
                 await self._look()
-                await asyncio.sleep(self._limits.look_seconds)
+                await asyncio.sleep(self._limits.demand_look_seconds)
 
     async def _publish(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from typing import Any
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import PREFIX, LogKeys
-from packager.cluster.limits import EventStreamLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import LARGEST, EntryId
 from packager.reader_guard import ReaderGuard
 
@@ -473,7 +473,7 @@ class EventStreams:
         token: by which this node is known.
     """
 
-    def __init__(self, connection: RedisConnection, token: str, limits: EventStreamLimits) -> None:
+    def __init__(self, connection: RedisConnection, token: str, limits: ClusterLimits) -> None:
         self._connection = connection
         self.token = token
         self._limits = limits
@@ -596,7 +596,7 @@ class EventStreams:
         """Read the events behind an ID in each of several channels, up to a number of bytes of all."""
         names = list(behind)
         keys = [self._key(name, "entries") for name in names]
-        terms = self._limits.read_bytes, *behind.values()
+        terms = self._limits.event_read_bytes, *behind.values()
         found = await self._connection.call(lambda client: client.eval(_READ, len(keys), *keys, *terms))
         return {name: self._found(*one) for name, one in zip(names, found, strict=True)}
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventRetention, EventStreams
-from packager.cluster.limits import EventStreamLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 
 APPEND_EVENTS = 100
@@ -77,7 +77,7 @@ class EventWriter:
         refused: events that were refused, or given up.
     """
 
-    def __init__(self, connection: RedisConnection, streams: EventStreams, limits: EventStreamLimits) -> None:
+    def __init__(self, connection: RedisConnection, streams: EventStreams, limits: ClusterLimits) -> None:
         self._connection = connection
         self._streams = streams
         self._limits = limits

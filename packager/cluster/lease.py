@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packager.cluster.connection import RedisConnection
-from packager.cluster.limits import LONGEST_LEASES, LeaseLimits
+from packager.cluster.limits import LONGEST_LEASES, ClusterLimits
 
 PREFIX = "headwater"
 
@@ -161,7 +161,7 @@ class Lease:
         reached: the end of the log when this node took the lease; None where no owner has reported it.
     """
 
-    def __init__(self, connection: RedisConnection, keys: LogKeys, token: str, limits: LeaseLimits) -> None:
+    def __init__(self, connection: RedisConnection, keys: LogKeys, token: str, limits: ClusterLimits) -> None:
         self._connection = connection
         self._keys = keys
         self._token = token

@@ -15,7 +15,7 @@ import structlog
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import LogKeys
-from packager.cluster.limits import MAX_SNAPSHOT_BYTES, LogStreamLimits
+from packager.cluster.limits import MAX_SNAPSHOT_BYTES, ClusterLimits
 from packager.cluster.log_stream import LISTING, WHOLE, EntryId, LogStream, Snapshot
 from packager.cluster.shared_log import SharedLog
 from packager.reader_guard import ReaderGuard, log_fault
@@ -45,7 +45,7 @@ class LogReader:
     """
 
     def __init__(
-        self, connection: RedisConnection, logs: Mapping[LogKeys, SharedLog], limits: LogStreamLimits
+        self, connection: RedisConnection, logs: Mapping[LogKeys, SharedLog], limits: ClusterLimits
     ) -> None:
         self._connection = connection
         self._logs = logs
@@ -72,7 +72,7 @@ class LogReader:
                     continue
             except RedisUnavailableError:
                 continue
-            await asyncio.sleep(self._limits.look_seconds)
+            await asyncio.sleep(self._limits.snapshot_look_seconds)
 
     def _whole(self) -> list[tuple[LogKeys, SharedLog]]:
         """Return the logs that are whole here."""
@@ -103,7 +103,7 @@ class LogReader:
     def _count(self, logs: Iterable[SharedLog]) -> int:
         """Return the number of entries of each log per read: Redis counts entries, and not their bytes."""
         of_each = sum(shared.mean_entry_bytes for shared in logs)
-        fitting = int(self._limits.read_bytes / max(of_each, 1.0))
+        fitting = int(self._limits.log_read_bytes / max(of_each, 1.0))
         return max(1, min(fitting, MAX_READ_ENTRIES))
 
     def _fold(self, shared: SharedLog, number: bytes, message: bytes) -> bool:
@@ -137,7 +137,7 @@ class LogReader:
                 for keys, shared in self._logs.items():
                     if not shared.is_whole and not shared.is_owned and keys not in restoring:
                         restoring[keys] = group.create_task(self._restore(keys, shared))
-                await asyncio.sleep(self._limits.look_seconds)
+                await asyncio.sleep(self._limits.snapshot_look_seconds)
 
     async def _restore(self, keys: LogKeys, shared: SharedLog) -> None:
         limits = self._limits

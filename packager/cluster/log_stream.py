@@ -20,7 +20,7 @@ from typing import NamedTuple
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import AHEAD_SECONDS, LogKeys
-from packager.cluster.limits import MAX_SNAPSHOT_BYTES, LogStreamLimits
+from packager.cluster.limits import MAX_SNAPSHOT_BYTES, ClusterLimits
 from packager.reader_guard import ReaderGuard
 
 # An entry that is there already is repeated, as the answer to the first attempt was lost. An entry that is
@@ -206,7 +206,7 @@ class Snapshot(NamedTuple):
 class LogStream:
     """A log in Redis."""
 
-    def __init__(self, connection: RedisConnection, keys: LogKeys, limits: LogStreamLimits) -> None:
+    def __init__(self, connection: RedisConnection, keys: LogKeys, limits: ClusterLimits) -> None:
         self._connection = connection
         self._limits = limits
         self.keys = keys
@@ -227,7 +227,7 @@ class LogStream:
         arguments: list[str | bytes] = [
             str(epoch),
             "" if oldest is None else str(oldest),
-            str(self._limits.gone_seconds),
+            str(self._limits.log_gone_seconds),
         ]
         for number, data in entries:
             arguments += (str(number), data)
@@ -258,7 +258,7 @@ class LogStream:
             last: the last entry of the snapshot.
             is_last: whether no other will follow, so that the snapshot stays as long as the log does.
         """
-        seconds = self._limits.gone_seconds if is_last else SNAPSHOT_SECONDS
+        seconds = self._limits.log_gone_seconds if is_last else SNAPSHOT_SECONDS
         await self._set(self.keys.snapshot, (_HEAD.pack(*last), *messages), seconds)
 
     async def store_listing(self, last: EntryId, messages: Sequence[bytes]) -> str:
@@ -339,7 +339,7 @@ class LogStream:
             if not asked:
                 asked = True
                 await self._ask(wanted)
-            await asyncio.sleep(self._limits.look_seconds)
+            await asyncio.sleep(self._limits.snapshot_look_seconds)
 
     async def _ask(self, wanted: bytes) -> None:
         key, seconds = self.keys.wanted, str(max(round(self._limits.wanted_seconds), 1))

@@ -14,7 +14,7 @@ import structlog
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import Lease
-from packager.cluster.limits import APPEND_BYTES, LogStreamLimits
+from packager.cluster.limits import APPEND_BYTES, ClusterLimits
 from packager.cluster.log_stream import EmptiedError, EntryId, LogStream
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class LogWriter:
     """
 
     def __init__(
-        self, connection: RedisConnection, stream: LogStream, lease: Lease, limits: LogStreamLimits
+        self, connection: RedisConnection, stream: LogStream, lease: Lease, limits: ClusterLimits
     ) -> None:
         self._connection = connection
         self._stream = stream

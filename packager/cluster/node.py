@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from media.errors import MalformedError
-from packager.cluster.channel_ownership import LogContext, OnDemand, SharedChannel
+from packager.cluster.channel_ownership import LogContext, SharedChannel
 from packager.cluster.commands import ClusterCommands
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.demand import Demand, MadeOnDemand
+from packager.cluster.demand import Demand, OnDemand
 from packager.cluster.lease import PREFIX, Lease, LogKeys
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_reader import LogReader
@@ -86,18 +86,6 @@ class LogConsumer(Protocol):
         """Note that a channel is gone."""
 
 
-class OnDemandSimulcast(OnDemand, MadeOnDemand, Protocol):
-    """A station's live channel, which a packager makes while it has viewers."""
-
-    @property
-    def has_media(self) -> bool:
-        """Whether the channel delivers media now."""
-
-    @property
-    def is_postponed(self) -> bool:
-        """Whether the channel doesn't begin now although it has viewers."""
-
-
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """The options that differ between the nodes of a cluster.
@@ -154,9 +142,9 @@ class ClusterNode:
         self._limits = limits
         self._serving = LogServing(streams, publish_limits, relay.fold)
         self.token = os.urandom(16).hex()
-        self.commands = ClusterCommands(connection, self.token, limits.commands)
+        self.commands = ClusterCommands(connection, self.token, limits)
         self._work: list[Callable[[], Coroutine[None, None, None]]] = []
-        self._demand = Demand(connection, limits.demand)
+        self._demand = Demand(connection, limits)
         self._logs: dict[LogKeys, SharedLog] = {}
         # The logs of stations' live channels, those too that nobody makes now and that aren't followed.
         self._simulcast_logs: dict[LogKeys, SharedLog] = {}
@@ -184,9 +172,7 @@ class ClusterNode:
             A function to call with each entry of the channel's own log.
         """
         if published is not None:
-            claim = PublisherClaim(
-                published, self.connection, self.token, self._options.name, self._limits.lease
-            )
+            claim = PublisherClaim(published, self.connection, self.token, self._options.name, self._limits)
             self.add(claim.run)
         keys = LogKeys(LIVE, own.name)
         self._states[keys] = state
@@ -197,7 +183,7 @@ class ClusterNode:
     def share_simulcast(
         self,
         own: LiveStream,
-        simulcast: OnDemandSimulcast,
+        simulcast: OnDemand,
         awaited: CadenceEntry,
         dvr: SharedDvr | None = None,
     ) -> SharedChannel:
@@ -254,8 +240,8 @@ class ClusterNode:
         dvr: SharedDvr | None = None,
         on_demand: OnDemand | None = None,
     ) -> SharedChannel:
-        stream = LogStream(self.connection, keys, self._limits.streams)
-        lease = Lease(self.connection, keys, self.token, self._limits.lease)
+        stream = LogStream(self.connection, keys, self._limits)
+        lease = Lease(self.connection, keys, self.token, self._limits)
         context = LogContext(shared, stream, lease, self.connection, self._limits)
         return SharedChannel(own, has_media, context, dvr, on_demand)
 
@@ -295,7 +281,7 @@ class ClusterNode:
         """Share and follow until cancelled."""
         async with asyncio.TaskGroup() as group:
             connecting = group.create_task(self.connection.run())
-            reader = LogReader(self.connection, self._logs, self._limits.streams)
+            reader = LogReader(self.connection, self._logs, self._limits)
             work = [
                 group.create_task(self._repeat(run))
                 for run in (
@@ -327,7 +313,7 @@ class ClusterNode:
                 with ReaderGuard("Redis"):
                     await run()
             except MalformedError:
-                await asyncio.sleep(self._limits.streams.list_seconds)
+                await asyncio.sleep(self._limits.list_seconds)
             else:
                 return
 
@@ -347,16 +333,16 @@ class ClusterNode:
             with contextlib.suppress(RedisUnavailableError):
                 self._note(await self._exchange_names())
                 self._has_listed = True
-            await asyncio.sleep(self._limits.streams.list_seconds)
+            await asyncio.sleep(self._limits.list_seconds)
 
     async def _exchange_names(self) -> set[str]:
-        limits = self._limits.streams
+        limits = self._limits
         owned = [
             word
             for keys in self._owned()
             for word in (f"{keys.kind}/{keys.name}", self._states.get(keys, _live)())
         ]
-        terms = str(limits.gone_seconds), str(MAX_LOGS), self._options.name, *owned
+        terms = str(limits.log_gone_seconds), str(MAX_LOGS), self._options.name, *owned
         now, found, told = await self.connection.call(
             lambda client: client.eval(_LIST, 2, LOGS, OWNERS, *terms), {LOGS: "zset", OWNERS: "hash"}
         )
@@ -399,13 +385,13 @@ class ClusterNode:
             slot_of = self.connection.slot
             owned = {keys.wanted: one for keys, one in self._owned().items() if slot_of(keys.wanted) == slot}
             if not owned:
-                await asyncio.sleep(self._limits.streams.look_seconds)
+                await asyncio.sleep(self._limits.snapshot_look_seconds)
                 continue
             with contextlib.suppress(RedisUnavailableError):
                 await self._write_wanted(owned)
 
     async def _write_wanted(self, owned: Mapping[str, SharedChannel]) -> None:
-        seconds = self._limits.streams.read_seconds
+        seconds = self._limits.read_seconds
         lists = dict.fromkeys(owned, "list")
         asked = await self.connection.wait(
             lambda client: client.blpop([*owned], timeout=seconds), seconds, lists

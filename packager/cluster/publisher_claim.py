@@ -12,7 +12,7 @@ import time
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import LogKeys
-from packager.cluster.limits import LONGEST_LEASES, LeaseLimits
+from packager.cluster.limits import LONGEST_LEASES, ClusterLimits
 from packager.sources.publication import Publication
 from packager.sources.published_source import PublishedSource, Takeover
 
@@ -44,7 +44,12 @@ class PublisherClaim:
     """
 
     def __init__(
-        self, source: PublishedSource, connection: RedisConnection, token: str, name: str, limits: LeaseLimits
+        self,
+        source: PublishedSource,
+        connection: RedisConnection,
+        token: str,
+        name: str,
+        limits: ClusterLimits,
     ) -> None:
         self._source = source
         self._connection = connection

@@ -25,7 +25,7 @@ import structlog
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import KEEP_TYPE, EventStreams
-from packager.cluster.limits import SharedRecordLimits
+from packager.cluster.limits import ClusterLimits
 from packager.reader_guard import ReaderGuard
 
 log = structlog.get_logger()
@@ -268,7 +268,7 @@ class SharedRecords:
         connection: RedisConnection,
         streams: EventStreams,
         consumer: RecordConsumer,
-        limits: SharedRecordLimits,
+        limits: ClusterLimits,
     ) -> None:
         self._consumer = consumer
         self._connection = connection
@@ -367,7 +367,7 @@ class SharedRecords:
             except RedisUnavailableError:
                 continue
             except MalformedError:
-                await asyncio.sleep(self._limits.pause_seconds)
+                await asyncio.sleep(self._limits.record_pause_seconds)
                 continue
             if refusal:
                 raise RecordRefusedError(refusal)
@@ -391,7 +391,7 @@ class SharedRecords:
 
     async def _eval(self, operation: str, *terms: str | bytes) -> Any:
         limits = self._limits
-        common = str(limits.gone), str(limits.changes), str(limits.remembered_seconds)
+        common = str(limits.gone_channels), str(limits.changes), str(limits.remembered_seconds)
         words = operation, *self._streams.name_parts, *common, *terms
         return await self._connection.call(
             lambda client: client.eval(_CHANGE, len(self._keys), *self._keys, *words)
@@ -411,7 +411,7 @@ class SharedRecords:
                     if not await self._follow():
                         self._run = None
                 except RedisUnavailableError:
-                    await asyncio.sleep(self._limits.pause_seconds)
+                    await asyncio.sleep(self._limits.record_pause_seconds)
 
     async def _go_on(self) -> None:
         """Continue behind the known changes, or begin anew where Redis hasn't those."""

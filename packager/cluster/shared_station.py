@@ -72,9 +72,9 @@ class SharedStation:
         self.unreadable = 0
         self._connection = connection
         self._limits = limits
-        self._lease = Lease(connection, self.keys, token, limits.lease)
-        self._stream = LogStream(connection, self.keys, limits.streams)
-        self._writer = LogWriter(connection, self._stream, self._lease, limits.streams)
+        self._lease = Lease(connection, self.keys, token, limits)
+        self._stream = LogStream(connection, self.keys, limits)
+        self._writer = LogWriter(connection, self._stream, self._lease, limits)
         self._state = self._told = expected
         self._told_at = 0.0
         self._position = 0
@@ -152,7 +152,7 @@ class SharedStation:
                 while True:
                     with contextlib.suppress(RedisUnavailableError):
                         await self._look(self.local)
-                    await asyncio.sleep(self._limits.lease.renew_seconds)
+                    await asyncio.sleep(self._limits.renew_seconds)
             finally:
                 with contextlib.suppress(RedisUnavailableError):
                     await self._lease.release()
@@ -210,7 +210,7 @@ class SharedStation:
     def _may_own(self) -> bool:
         """Whether the former owner, which has what others lack, is this node or doesn't come back."""
         since = time.monotonic() - self._connection.up_since
-        return 0 < self._epoch == self.read.epoch or since >= self._limits.lease.lease_seconds
+        return 0 < self._epoch == self.read.epoch or since >= self._limits.lease_seconds
 
     def _note_loss(self) -> None:
         if self._was_owner and not self.is_owner:

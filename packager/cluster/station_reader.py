@@ -47,7 +47,7 @@ class StationLogs:
             except RedisUnavailableError:
                 continue
             if not found:
-                await asyncio.sleep(self._limits.streams.look_seconds)
+                await asyncio.sleep(self._limits.snapshot_look_seconds)
 
     async def _read(self, slot: int) -> bool:
         """Read entries of a slot's stations of other owners; return whether all could be decoded."""
@@ -59,9 +59,7 @@ class StationLogs:
         if not followed:
             return False
         behind: dict[bytes, str | bytes] = {name: str(one.read) for name, one in followed.items()}
-        found = await self._connection.read_streams(
-            behind, MAX_READ_ENTRIES, self._limits.streams.read_seconds
-        )
+        found = await self._connection.read_streams(behind, MAX_READ_ENTRIES, self._limits.read_seconds)
         is_sound = True
         for name, entries in found or ():
             for number, fields in entries:

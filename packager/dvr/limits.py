@@ -2,35 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketLimits:
-    """Limits of a DVR in an S3 bucket, beside those of a DVR on a disk.
-
-    Attributes:
-        look_seconds: Between two checks whether there is something to store or to remove.
-        piece_lines: Numbers of a piece of an index, which is replaced with each segment until it is full; it
-            divides the number with which the next piece begins.
-        removal_retry_seconds: Pause before the next removal once S3 has refused one.
-        new_piece_seconds: Between two looks for the newest pieces of an index, at which a segment is looked
-            for that isn't in those that are known.
-        old_piece_seconds: Between two looks whether the oldest pieces are still there.
-        removal_seconds: Between the removal of a piece from the index and that of its segments: longer than
-            ``old_piece_seconds``, so that no node lists segments that are gone.
-        pieces_read: Pieces of each rendition that stay in memory, those that were read lately.
-        outline_seconds: Between two outlines that a channel's process writes of earlier segments.
-    """
-
-    look_seconds: float = 0.25
-    piece_lines: int = 256
-    removal_retry_seconds: float = 30.0
-    new_piece_seconds: float = 1.0
-    old_piece_seconds: float = 60.0
-    removal_seconds: float = 120.0
-    pieces_read: int = 16
-    outline_seconds: float = 1.0
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +25,17 @@ class DvrLimits:
         blocks_read: Blocks of the past that stay in memory of each rendition, those that were read lately.
         blocks_dated: Blocks of the past of each rendition whose dates stay in memory.
         removed_blocks: Most blocks of the past that are removed at once.
-        bucket: Limits of a DVR in an S3 bucket.
+        bucket_look_seconds: Between two checks whether there is something to store or to remove.
+        piece_lines: Numbers of a piece of an index, which is replaced with each segment until it is full; it
+            divides the number with which the next piece begins.
+        removal_retry_seconds: Pause before the next removal once S3 has refused one.
+        new_piece_seconds: Between two looks for the newest pieces of an index, at which a segment is looked
+            for that isn't in those that are known.
+        old_piece_seconds: Between two looks whether the oldest pieces are still there.
+        removal_seconds: Between the removal of a piece from the index and that of its segments: longer than
+            ``old_piece_seconds``, so that no node lists segments that are gone.
+        pieces_read: Pieces of each rendition that stay in memory, those that were read lately.
+        outline_seconds: Between two outlines that a channel's process writes of earlier segments.
     """
 
     waiting_bytes: int = 64 << 20
@@ -68,7 +50,14 @@ class DvrLimits:
     blocks_read: int = 8
     blocks_dated: int = 4096
     removed_blocks: int = 4
-    bucket: BucketLimits = field(default_factory=BucketLimits)
+    bucket_look_seconds: float = 0.25
+    piece_lines: int = 256
+    removal_retry_seconds: float = 30.0
+    new_piece_seconds: float = 1.0
+    old_piece_seconds: float = 60.0
+    removal_seconds: float = 120.0
+    pieces_read: int = 16
+    outline_seconds: float = 1.0
 
 
 DEFAULT_LIMITS = DvrLimits()

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -43,6 +43,9 @@ from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.segment import ShortReadError
 from packager.vod.titles import Titles
 
+if TYPE_CHECKING:
+    from packager.s3.segment_cache import BucketSegmentCache
+
 log = structlog.get_logger()
 
 SEGMENTS = FileKind("encoded segments", ".m4s", b"\0", 256 << 20)
@@ -60,15 +63,23 @@ MAX_READ_AHEAD = 32
 """Most segments that wait to be read ahead; the oldest are dropped."""
 
 
+MAX_FILMS = 500
+"""Most prepared films."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeLimits:
-    """The limits of encoding on request.
+    """The limits of encoding on request and ahead of time.
 
     Attributes:
         at_once: how many encoders run at the same time, each with two threads at a low priority.
         waiting: most segments that requests wait for.
         wait_seconds: how long a request waits for its segment.
         idle_seconds: how long nothing is encoded at least before the machine's speed is measured.
+        prepared_retry_seconds: pause before the next attempt where a film or the disk couldn't be used.
+        prepared_check_seconds: pause before prepared films are compared with the library again.
+        missing_seconds: for how long a film may be missing from the library, such as on a disk that isn't
+            mounted, before it is dropped from the list.
     """
 
     at_once: int = field(default_factory=encoders_at_once)
@@ -80,19 +91,10 @@ class EncodeLimits:
             disk_bytes=10 << 30, disk_files=100_000, memory_bytes=64 << 20
         )
     )
-
-
-class SharedSegmentCache(Protocol):
-    """A cache of encoded segments that the servers of one library share; where it fails, they encode."""
-
-    async def find(self, place: Place) -> bytes | None:
-        """Return a segment; None where there is none, or it can't be had soon."""
-
-    def keep(self, place: Place, data: bytes) -> None:
-        """Store a segment in the background, if that is possible."""
-
-    async def run(self) -> None:
-        """Store segments, until cancelled."""
+    prepared_films: int = MAX_FILMS
+    prepared_retry_seconds: float = 30.0
+    prepared_check_seconds: float = 300.0
+    missing_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class EncodedMedia:
         folder: DataFolder | None,
         limits: EncodeLimits,
         encode: EncodeSegment = encode_segment,
-        shared: SharedSegmentCache | None = None,
+        shared: BucketSegmentCache | None = None,
     ) -> None:
         self._shared = shared
         self.picture_encoder = SOFTWARE

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from media.errors import MediaError, UnsupportedError
-from packager.encode.encode_queue import EncodedMedia, WantedSegment
+from packager.encode.encode_queue import MAX_FILMS, EncodedMedia, EncodeLimits, WantedSegment
 from packager.encode.renditions import ENCODING, EncodedRendition, EncodedRenditions, find_rendition
 from packager.encode.segment_encoder import INIT
 from packager.library.local_storage import NotFoundError
@@ -34,9 +34,6 @@ log = structlog.get_logger()
 
 RECORD, RECORD_BYTES = "prepared.json", 16 << 20
 """Name of the file with the list, and its largest size."""
-
-MAX_FILMS = 500
-"""Most prepared films."""
 
 MEASURED_SEGMENTS = 64
 """The newest segments, from which the speed is measured."""
@@ -56,23 +53,6 @@ State = Literal["", "waiting", "encoding", "prepared", "failed"]
 
 class TooManyPreparedError(Exception):
     """As many films are prepared as may be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparationLimits:
-    """The limits of the preparation of films.
-
-    Attributes:
-        retry_seconds: pause before the next attempt where a film or the disk couldn't be used.
-        check_seconds: pause before prepared films are compared with the library again.
-        missing_seconds: for how long a film may be missing from the library, such as on a disk that isn't
-            mounted, before it is dropped from the list.
-    """
-
-    films: int = MAX_FILMS
-    retry_seconds: float = 30.0
-    check_seconds: float = 300.0
-    missing_seconds: float = 86_400.0
 
 
 class PreparedFilm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,7 +129,7 @@ class Preparation:
         titles: Titles,
         renditions: EncodedRenditions,
         folder: DataFolder,
-        limits: PreparationLimits,
+        limits: EncodeLimits,
     ) -> None:
         self._media = media
         self._titles = titles
@@ -211,7 +191,7 @@ class Preparation:
             before = self._films.get(path)
             if before is not None and before.version == entry.version and not before.failed:
                 return
-            if before is None and len(self._films) >= self._limits.films:
+            if before is None and len(self._films) >= self._limits.prepared_films:
                 raise TooManyPreparedError
             try:
                 self._films.pop(path, None)
@@ -256,7 +236,7 @@ class Preparation:
             for film in [*self._films.values()]:
                 is_disk_usable = is_disk_usable and await self._guarded(film, self._prepare(film))
             is_settled = is_disk_usable and not self._reasons and not self._is_unsaved
-            pause = self._limits.check_seconds if is_settled else self._limits.retry_seconds
+            pause = self._limits.prepared_check_seconds if is_settled else self._limits.prepared_retry_seconds
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._changed.wait()

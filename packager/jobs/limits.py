@@ -37,25 +37,6 @@ class JobLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLimits:
-    """Limits of the commands to a queue in Redis.
-
-    Attributes:
-        answer_seconds: how long a connection, and an answer, may take.
-        connections: most connections to Redis.
-        wait_seconds: how long a worker's request for a job waits in Redis.
-        look_seconds: between two queries for the states of awaited jobs.
-        reconnects: the pauses between attempts while Redis can't be reached.
-    """
-
-    answer_seconds: float = 5.0
-    connections: int = 64
-    wait_seconds: float = 2.0
-    look_seconds: float = 0.5
-    reconnects: RetryPolicy = field(default_factory=lambda: RetryPolicy(0.2, 2.0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsLimits:
     """Limits of all jobs.
 
@@ -63,7 +44,11 @@ class JobsLimits:
         package: of the packaging of films.
         export: how such a job waits for another run of the same film.
         thumbnails: of the drawing of a film's small pictures.
-        queue: how queues in Redis are asked.
+        queue_answer_seconds: how long a connection, and an answer, may take.
+        queue_connections: most connections to Redis.
+        queue_wait_seconds: how long a worker's request for a job waits in Redis.
+        queue_look_seconds: between two queries for the states of awaited jobs.
+        reconnects: the pauses between attempts while Redis can't be reached.
     """
 
     package: JobLimits = field(default_factory=JobLimits)
@@ -73,4 +58,8 @@ class JobsLimits:
             waiting=1000, attempts=2, seconds=180, silent_seconds=5, sweep_seconds=2, kept_seconds=60
         )
     )
-    queue: QueueLimits = field(default_factory=QueueLimits)
+    queue_answer_seconds: float = 5.0
+    queue_connections: int = 64
+    queue_wait_seconds: float = 2.0
+    queue_look_seconds: float = 0.5
+    reconnects: RetryPolicy = field(default_factory=lambda: RetryPolicy(0.2, 2.0))

@@ -22,7 +22,7 @@ from saq.queue.redis import RedisQueue
 
 from packager.cluster.redis_client import redis_client
 from packager.jobs.job import Job, JobKind, JobState, Status
-from packager.jobs.limits import QueueLimits
+from packager.jobs.limits import JobsLimits
 from packager.retry_policy import FailureCount
 
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ AWAY_SECONDS = 300.0
 """Seconds for which a client that waits for jobs bears an unreachable Redis."""
 
 
-def queues_client(url: str, asking: QueueLimits) -> Redis:
+def queues_client(url: str, asking: JobsLimits) -> Redis:
     """Make a client of Redis for queues.
 
     Raises:
@@ -58,9 +58,9 @@ def queues_client(url: str, asking: QueueLimits) -> Redis:
     """
     return redis_client(
         url,
-        connect_seconds=asking.answer_seconds,
-        answer_seconds=asking.wait_seconds + asking.answer_seconds,
-        connections=asking.connections,
+        connect_seconds=asking.queue_answer_seconds,
+        answer_seconds=asking.queue_wait_seconds + asking.queue_answer_seconds,
+        connections=asking.queue_connections,
     )
 
 
@@ -74,7 +74,7 @@ class SweptQueue(RedisQueue):
     SAQ's own sweep takes them out of all lists first, where one is lost if the sweeper dies, too.
     """
 
-    def __init__(self, redis: Redis, name: str, asking: QueueLimits) -> None:
+    def __init__(self, redis: Redis, name: str, asking: JobsLimits) -> None:
         super().__init__(redis, name=f"headwater-{name}")
         self._away = FailureCount(asking.reconnects)
         self._not_begun: set[bytes] = set()
@@ -149,7 +149,7 @@ class JobQueue:
         redis: the client, which its maker closes.
     """
 
-    def __init__(self, redis: Redis, kind: JobKind, asking: QueueLimits) -> None:
+    def __init__(self, redis: Redis, kind: JobKind, asking: JobsLimits) -> None:
         self._limits = kind.limits
         self._asking = asking
         self._name = kind.name
@@ -250,7 +250,7 @@ class JobQueue:
                 if now - away_since > AWAY_SECONDS:
                     raise
             if lacking or waited_for:
-                await asyncio.sleep(self._asking.look_seconds)
+                await asyncio.sleep(self._asking.queue_look_seconds)
 
     async def _is_there(self, job: Job) -> bool:
         try:

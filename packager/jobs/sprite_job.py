@@ -14,7 +14,7 @@ import structlog
 
 from media.errors import MediaError
 from packager.jobs.job import Arguments, Job, JobKind, JobState, Progress, Status
-from packager.jobs.limits import WORKER_SECONDS, JobLimits, QueueLimits
+from packager.jobs.limits import WORKER_SECONDS, JobLimits, JobsLimits
 from packager.jobs.redis_queue import JobQueue, QueueAwayError, queues_client
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.reader_guard import ReaderGuard
@@ -68,7 +68,7 @@ class QueuedSprites:
         ValueError: the URL is wrong.
     """
 
-    def __init__(self, url: str, limits: JobLimits, asking: QueueLimits) -> None:
+    def __init__(self, url: str, limits: JobLimits, asking: JobsLimits) -> None:
         self._asking = asking
         self._redis = queues_client(url, asking)
         self._queue = JobQueue(self._redis, JobKind(NAME, _nothing, limits), asking)

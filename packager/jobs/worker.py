@@ -12,7 +12,7 @@ from saq.types import PartialTimersDict
 from saq.worker import Worker as SaqWorker
 
 from packager.jobs.job import JobKind
-from packager.jobs.limits import WORKER_SECONDS, QueueLimits
+from packager.jobs.limits import WORKER_SECONDS, JobsLimits
 from packager.jobs.redis_queue import UNREACHABLE, SweptQueue, json_bytes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class _Worker(SaqWorker[Any]):
     """None: who runs it hears them."""
 
 
-async def work(redis: Redis, kinds: Sequence[JobKind], asking: QueueLimits) -> None:
+async def work(redis: Redis, kinds: Sequence[JobKind], asking: JobsLimits) -> None:
     """Do jobs until cancelled; active ones then go back into their queue.
 
     Args:
@@ -44,7 +44,7 @@ async def work(redis: Redis, kinds: Sequence[JobKind], asking: QueueLimits) -> N
             group.create_task(_worker(redis, kind, asking).start())
 
 
-def _worker(redis: Redis, kind: JobKind, asking: QueueLimits) -> _Worker:
+def _worker(redis: Redis, kind: JobKind, asking: JobsLimits) -> _Worker:
     limits = kind.limits
 
     async def run(context: dict[str, Any], **arguments: Any) -> Any:
@@ -54,7 +54,7 @@ def _worker(redis: Redis, kind: JobKind, asking: QueueLimits) -> _Worker:
         SweptQueue(redis, kind.name, asking),
         [(kind.name, run)],
         concurrency=limits.at_once,
-        dequeue_timeout=asking.wait_seconds,
+        dequeue_timeout=asking.queue_wait_seconds,
         shutdown_grace_period_s=0,
         cancellation_hard_deadline_s=LEAVE_SECONDS,
         timers=PartialTimersDict(sweep=limits.sweep_seconds, worker_info=WORKER_SECONDS, schedule=1, abort=1),

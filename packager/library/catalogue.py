@@ -17,11 +17,11 @@ from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_endings import CONTAINERS, PLAYLIST_ENDING, SOUND_ENDINGS
 from packager.library.file_listing import (
+    CatalogueLimits,
     File,
     FileListing,
     ListedFiles,
     Listing,
-    ListingLimits,
     Renditions,
 )
 from packager.library.file_probe import (
@@ -29,7 +29,6 @@ from packager.library.file_probe import (
     NO_TEXT,
     UNREAD_ENDINGS,
     Facts,
-    ProbeLimits,
     TextFacts,
     probe,
     unread_reason,
@@ -40,7 +39,6 @@ from packager.library.library_search import (
     TooManyViewsError,
     View,
     ViewItem,
-    ViewLimits,
     ViewQuery,
     Views,
 )
@@ -139,23 +137,6 @@ class CataloguePage:
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogueLimits:
-    """Limits of examining a library's files.
-
-    Attributes:
-        probe: Limits of the inspection of one file.
-        awaited_files: Most files of a page whose facts are waited for: more don't become known in that time.
-        listing: Limits of listing the folder.
-        view: Limits of searching and sorting.
-    """
-
-    probe: ProbeLimits = field(default_factory=ProbeLimits)
-    awaited_files: int = 40
-    listing: ListingLimits = field(default_factory=ListingLimits)
-    view: ViewLimits = field(default_factory=ViewLimits)
-
-
 DEFAULT_LIMITS = CatalogueLimits()
 
 Item = TypeVar("Item", bound=ViewItem)
@@ -205,14 +186,12 @@ class Catalogue:
         self._tools = tools
         self._packaging = packaging
         self.limits = limits
-        self.listing = FileListing(
-            files, UNREAD_ENDINGS.union(CONTAINERS, (PLAYLIST_ENDING,)), limits.listing
-        )
+        self.listing = FileListing(files, UNREAD_ENDINGS.union(CONTAINERS, (PLAYLIST_ENDING,)), limits)
         # The one that wasn't asked for for longest comes first, in both.
-        self._known = BoundedDict[Renditions | File, Facts](self.limits.listing.files)
+        self._known = BoundedDict[Renditions | File, Facts](self.limits.most_files)
         self._unknown = BoundedDict[Renditions | File, None](MAX_UNKNOWN_FILES)
         self._looked_at: set[Renditions | File] = set()
-        self._views = Views(self._searched, limits.view)
+        self._views = Views(self._searched, limits)
         # Listings of those files that some requests may see, and their numbers, which no walk has.
         self._selected = BoundedDict[tuple[int, IsListed], Listing](SELECTIONS_KEPT)
         self._numbers = itertools.count(-1, -1)
@@ -438,7 +417,7 @@ class Catalogue:
         except OSError as error:
             raise BusyError(str(error)) from error
         with contextlib.closing(readable):
-            facts = await probe(readable.path, self._tools, self.limits.probe, is_packaged=obstacle is None)
+            facts = await probe(readable.path, self._tools, self.limits, is_packaged=obstacle is None)
             incomplete = await run(missing_bytes, readable.path)
         return replace(
             facts,

@@ -59,21 +59,34 @@ MAX_DEPTH = 8
 """Most levels of folders."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListingLimits:
-    """Limits of listing a folder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueLimits:
+    """Limits of listing, examining and searching a library's files.
 
     Attributes:
-        files: most files that are listed.
-        names: most names of files and folders that are read.
+        probe_seconds: How long it may take.
+        awaited_files: Most files of a page whose facts are waited for: more don't become known in that time.
+        most_files: most files that are listed.
+        most_names: most names of files and folders that are read.
         stale_seconds: how long after its beginning a new listing is waited for if there is an old one.
         unwalked_seconds: how long a change within a file may go unnoticed.
+        kept_views: most searches that are kept for further requests, and as many other views; each refers to
+            each of its items.
+        awaited_views: most different searches that wait to be made, one at a time, and as many other views.
+            Beyond, the newest request of the network that waits for the most is refused.
+        unknown_files: files that a view has inspected next: one by length those without a known length, a
+            search those whose tags aren't known.
     """
 
-    files: int = 1_000_000
-    names: int = 2_000_000
+    probe_seconds: float = 20.0
+    awaited_files: int = 40
+    most_files: int = 1_000_000
+    most_names: int = 2_000_000
     stale_seconds: float = 1.0
     unwalked_seconds: float = 10.0
+    kept_views: int = 8
+    awaited_views: int = 16
+    unknown_files: int = 256
 
 
 class File(NamedTuple):
@@ -194,7 +207,7 @@ class ListedFiles(Protocol):
     def threads(self) -> Threads:
         """The threads for its blocking methods."""
 
-    def walk(self, endings: frozenset[str], limits: ListingLimits, is_ending: Callable[[], bool]) -> Walked:
+    def walk(self, endings: frozenset[str], limits: CatalogueLimits, is_ending: Callable[[], bool]) -> Walked:
         """Find all files whose names have one of some endings.
 
         Args:
@@ -233,13 +246,13 @@ class FileListing:
         self,
         files: ListedFiles,
         endings: Iterable[str],
-        limits: ListingLimits | None = None,
+        limits: CatalogueLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._files = files
         self._endings = frozenset(endings)
-        self._limits = limits or ListingLimits()
+        self._limits = limits or CatalogueLimits()
         self._listing: Listing | None = None
         self._looking: asyncio.Future[Listing] | None = None
         self._looking_since = 0.0
@@ -294,7 +307,7 @@ class FileListing:
                 if known is None or not will_pass(error):
                     raise
                 return known
-            if len(found.files) >= self._limits.files and (
+            if len(found.files) >= self._limits.most_files and (
                 known is None or len(known.files) < len(found.files)
             ):
                 log.warning("the library has more files than are listed", listed=len(found.files))
@@ -350,7 +363,7 @@ class ListedFolder:
         self._root = root
         self._withheld = withheld
 
-    def walk(self, endings: frozenset[str], limits: ListingLimits, is_ending: Callable[[], bool]) -> Walked:
+    def walk(self, endings: frozenset[str], limits: CatalogueLimits, is_ending: Callable[[], bool]) -> Walked:
         """Walk the folder; see `ListedFiles`."""
         walk = _FolderWalk(self._root, self._withheld, endings, limits, is_ending)
         walk.enter("", 0)
@@ -382,7 +395,7 @@ class _FolderWalk:
         root: Path,
         withheld: Withheld,
         endings: frozenset[str],
-        limits: ListingLimits,
+        limits: CatalogueLimits,
         is_ending: Callable[[], bool],
     ) -> None:
         self._root = root
@@ -413,7 +426,7 @@ class _FolderWalk:
         names = list(read)
         is_only = bool(beside or below) and has_one_film(names)
         for name in names:
-            if self._is_ending() or len(found.files) >= self._limits.files:
+            if self._is_ending() or len(found.files) >= self._limits.most_files:
                 return
             path = folder + name
             if name.endswith("/"):
@@ -451,7 +464,7 @@ class _FolderWalk:
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
                 self.found.names += 1
-                if self._is_ending() or self.found.names > self._limits.names:
+                if self._is_ending() or self.found.names > self._limits.most_names:
                     break
                 if not is_served(entry.name) or self._withheld.has_name(entry.name):
                     self._note_unservable(entry)
@@ -483,7 +496,7 @@ class _FolderWalk:
         with contextlib.suppress(OSError), os.scandir(self._root / folder / name) as entries:
             for entry in itertools.islice(entries, MAX_BELOW):
                 self.found.names += 1
-                if self._is_ending() or self.found.names > self._limits.names:
+                if self._is_ending() or self.found.names > self._limits.most_names:
                     break
                 if not is_served(entry.name) or self._withheld.has_name(entry.name):
                     continue

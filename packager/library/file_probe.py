@@ -13,6 +13,7 @@ from typing import Any
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.library.codec_strings import codec_string
 from packager.library.file_endings import CONTAINERS, SOUND_ENDINGS
+from packager.library.file_listing import CatalogueLimits
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import OutputTooLargeError, read_only_sandbox, run
 
@@ -192,18 +193,7 @@ class Facts:
     cover: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeLimits:
-    """Limits of looking at one file with ffprobe.
-
-    Attributes:
-        seconds: How long it may take.
-    """
-
-    seconds: float = 20.0
-
-
-DEFAULT_LIMITS = ProbeLimits()
+DEFAULT_LIMITS = CatalogueLimits()
 
 
 REPACKAGED = "repackaged as MP4 it would play"
@@ -217,7 +207,7 @@ def unread_reason(path: str) -> str | None:
 
 
 async def probe(
-    path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS, *, is_packaged: bool = False
+    path: Path, tools: Tools, limits: CatalogueLimits = DEFAULT_LIMITS, *, is_packaged: bool = False
 ) -> Facts:
     """Read the streams and the duration of a file by ffprobe.
 
@@ -241,7 +231,7 @@ async def probe(
         return await _probe(path, tools, limits, "", is_packaged=is_packaged)
 
 
-async def _probe(path: Path, tools: Tools, limits: ProbeLimits, tags: str, *, is_packaged: bool) -> Facts:
+async def _probe(path: Path, tools: Tools, limits: CatalogueLimits, tags: str, *, is_packaged: bool) -> Facts:
     wanted = f"format=duration{tags}:stream_side_data=rotation,side_data_type:stream="
     wanted += "codec_type,codec_name,codec_tag_string,profile,level,pix_fmt,width,height,avg_frame_rate"
     options = {
@@ -255,7 +245,7 @@ async def _probe(path: Path, tools: Tools, limits: ProbeLimits, tags: str, *, is
     try:
         output = await run(
             [tools.ffprobe, *words],
-            limit=limits.seconds,
+            limit=limits.probe_seconds,
             max_bytes=MAX_OUTPUT_BYTES,
             sandbox=replace(read_only_sandbox(path), memory=MAX_MEMORY_BYTES),
         )

@@ -17,29 +17,11 @@ import numpy as np
 from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_endings import SOUND_ENDINGS
-from packager.library.file_listing import File, Listing, Renditions, in_order
+from packager.library.file_listing import CatalogueLimits, File, Listing, Renditions, in_order
 from packager.natural_order import natural_key, search_key
 from packager.threads import SHARED_THREADS
 
 Sort = Literal["name", "date", "length"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewLimits:
-    """Limits of the views that are kept, and of making them.
-
-    Attributes:
-        kept: most searches that are kept for further requests, and as many other views; each refers to each
-            of its items.
-        awaited: most different searches that wait to be made, one at a time, and as many other views. Beyond,
-            the newest request of the network that waits for the most is refused.
-        unknown_files: files that a view has inspected next: one by length those without a known length, a
-            search those whose tags aren't known.
-    """
-
-    kept: int = 8
-    awaited: int = 16
-    unknown_files: int = 256
 
 
 class TooManyViewsError(Exception):
@@ -279,7 +261,7 @@ class Views:
         facts_of: is called in a thread.
     """
 
-    def __init__(self, facts_of: FactsOf, limits: ViewLimits) -> None:
+    def __init__(self, facts_of: FactsOf, limits: CatalogueLimits) -> None:
         order = NameOrder()
         self._searches, self._others = (_ViewQueue(facts_of, limits, order) for _ in range(2))
 
@@ -310,15 +292,15 @@ class _ViewQueue:
     def __init__(
         self,
         facts_of: FactsOf,
-        limits: ViewLimits,
+        limits: CatalogueLimits,
         name_order: NameOrder,
     ) -> None:
         self._facts_of = facts_of
         self._limits = limits
         self._name_order = name_order
-        self._kept = BoundedDict[ViewQuery, View](limits.kept)
+        self._kept = BoundedDict[ViewQuery, View](limits.kept_views)
         self._awaited: dict[ViewQuery, asyncio.Future[None]] = {}
-        self._turns = FairSemaphore(1, 1, max(limits.awaited - 1, 0))
+        self._turns = FairSemaphore(1, 1, max(limits.awaited_views - 1, 0))
 
     async def get(self, listing: Listing, query: ViewQuery, version: tuple[int, int], network: str) -> View:
         """Return the view of a listing; see ``Views.get``."""

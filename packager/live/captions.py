@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from media.subtitles import webvtt
 from media.subtitles.webvtt import Cue
-from packager.live.limits import DEFAULT_LIMITS, CaptionLimits
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.publish.channel_commands import TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment
@@ -69,7 +69,7 @@ class CaptionTrack:
         limits: how many cues may wait or be on.
     """
 
-    def __init__(self, limits: CaptionLimits = DEFAULT_LIMITS.captions) -> None:
+    def __init__(self, limits: LiveLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._kept: list[_PendingCue] = []
         self._bytes = 0
@@ -101,8 +101,8 @@ class CaptionTrack:
         if len(self._kept) + len(timely) > MAX_CUES:
             raise TooManyCuesError(f"more than {MAX_CUES} captions that aren't over")
         cost = CUE_COST * len(timely) + sum(map(_text_cost, timely))
-        if self._bytes + cost > limits.text_bytes:
-            raise TooManyCuesError(f"more than {limits.text_bytes} bytes of captions that aren't over")
+        if self._bytes + cost > limits.caption_bytes:
+            raise TooManyCuesError(f"more than {limits.caption_bytes} bytes of captions that aren't over")
         self._bytes += cost
         self._kept += [_PendingCue(base + cue.start, base + cue.end, cue) for cue in timely]
         self._kept.sort(key=attrgetter("start"))
@@ -185,7 +185,7 @@ class Captions:
         on_cues: called with the language, the cues that were taken, and the date from which they count.
     """
 
-    def __init__(self, languages: Iterable[str], limits: CaptionLimits = DEFAULT_LIMITS.captions) -> None:
+    def __init__(self, languages: Iterable[str], limits: LiveLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self.tracks = {language: CaptionTrack(limits) for language in languages}
         self._writers: Mapping[str, RenditionWriter] = {}
@@ -201,8 +201,8 @@ class Captions:
             TooManyFeedsError: the channel has as many sources of captions as it may.
             TimeoutError: the channel is closed.
         """
-        if len(self._feeds) >= self._limits.feeds:
-            raise TooManyFeedsError(f"{self._limits.feeds} feeds of captions are there already")
+        if len(self._feeds) >= self._limits.caption_feeds:
+            raise TooManyFeedsError(f"{self._limits.caption_feeds} feeds of captions are there already")
         async with asyncio.timeout(0 if self._closed else None) as feed:
             self._feeds.add(feed)
             try:

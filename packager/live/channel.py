@@ -102,9 +102,9 @@ class Channel:
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
         self._take_source(pump, ladder)
         self.timed_metadata = TimedMetadata(
-            [rung.name for rung in ladder or audio_ladder], round(time.time() * 1000), limits.metadata
+            [rung.name for rung in ladder or audio_ladder], round(time.time() * 1000), limits
         )
-        self.captions = Captions(options.captions, limits.captions)
+        self.captions = Captions(options.captions, limits)
         self._data = None if options.data is None else DataFolder.at(options.data)
         self._numbers = SequenceNumbers(self._data)
         context = ChannelContext(
@@ -119,7 +119,7 @@ class Channel:
         retention = None if self.archive is None else options.retention
         # The recording of an event is its DVR in the data folder.
         seals = isinstance(self.archive, DiskArchive)
-        self.live_event = LiveEvent(options.name, self._data, retention, limits.event, seals=seals)
+        self.live_event = LiveEvent(options.name, self._data, retention, limits, seals=seals)
         self.programmes = ProgrammeStore(options.name, self._data)
         self.span_keeper = self._new_span_keeper()
         if self.published is not None:
@@ -176,7 +176,7 @@ class Channel:
         options, recordings = self.options, self.live_event.recordings
         if recordings is None or self._data is None or self.archive is None:
             return None
-        limits, rule = options.limits.event.recordings, KeepingRule.of(options.record)
+        limits, rule = options.limits.recordings, KeepingRule.of(options.record)
         places = self._data, self.archive.segment_source()
         stored_ranges = None if self._date_ranges is None else self._date_ranges.within
         keeper = SpanKeeper(

@@ -253,7 +253,7 @@ class _Taker:
         # Parts come later than their data, so that they don't show when more data is needed.
         self._published.needed_at = None
         await self._release()
-        while self._pacer.held_bytes > self._run.limits.source.pump.ahead_bytes:
+        while self._pacer.held_bytes > self._run.limits.source.ahead_bytes:
             self._paced.clear()
             await self._paced.wait()
 

@@ -18,7 +18,7 @@ from media.hls.date_range import DateRange, read_date_range
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
-from packager.live.limits import DEFAULT_LIMITS, LiveEventLimits
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.publish.channel_commands import RecordingState
 from packager.publish.date_ranges import MAX_DATE_RANGES
 from packager.recordings import metadata as metadata_files
@@ -83,7 +83,7 @@ class LiveEvent:
         channel: str,
         data: Path | DataFolder | None,
         retention: Retention | None,
-        limits: LiveEventLimits = DEFAULT_LIMITS.event,
+        limits: LiveLimits = DEFAULT_LIMITS,
         *,
         seals: bool = True,
     ) -> None:
@@ -115,7 +115,7 @@ class LiveEvent:
         # The outcome of this event, as another one may begin meanwhile.
         outcome = self._outcome
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.end_seconds):
+            async with asyncio.timeout(self._limits.event_end_seconds):
                 await outcome.is_told.wait()
         return outcome.recording
 

@@ -46,9 +46,9 @@ class PictureFeed(Feed):
         self._origin, cadence = grid
         count = math.ceil(cadence.segment_duration / cadence.part_target)
         self._step = cadence.segment_duration / count
-        limits = run.limits.still_picture
+        limits = run.limits
         is_encoded = cadence.longest is None
-        self._patience = limits.encoded_patience_seconds if is_encoded else limits.patience_seconds
+        self._patience = limits.encoded_patience_seconds if is_encoded else limits.picture_patience_seconds
         self._limits = limits
         self._on_still = on_still
         # The newest key frame, the time up to which there are pictures, and those that came last.
@@ -77,7 +77,7 @@ class PictureFeed(Feed):
             found = self._from_key(fragment)
             if found is None:
                 self._returned = now.monotonic if self._returned is None else self._returned
-                if now.monotonic - self._returned > self._limits.return_seconds:
+                if now.monotonic - self._returned > self._limits.picture_return_seconds:
                     raise CadenceError("its picture has come again with other times")
                 return False
             has_part = self._repeat(found.base_media_decode_time, now)
@@ -137,7 +137,7 @@ class PictureFeed(Feed):
         Raises:
             CadenceError: the picture is too far behind.
         """
-        end = heard - self._limits.behind_seconds
+        end = heard - self._limits.picture_behind_seconds
         if self._key is None or end <= self._time / self._timescale:
             if not self._is_still:
                 self._late_since = None
@@ -154,7 +154,7 @@ class PictureFeed(Feed):
         """Publish the last key frame again up to a time, or to the last end of a part before it."""
         if self._key is None:
             return False
-        if until - self._time > self._limits.longest_seconds * self._timescale:
+        if until - self._time > self._limits.still_picture_seconds * self._timescale:
             raise CadenceError(
                 f"its picture is {(until - self._time) / self._timescale:.0f} s behind its sound"
             )
@@ -166,7 +166,7 @@ class PictureFeed(Feed):
             return False
         if to_grid and not self._is_still:
             self._mark(is_still=True)
-        if len(ends) * len(data) > self._limits.most_bytes:
+        if len(ends) * len(data) > self._limits.still_picture_bytes:
             raise CadenceError("its picture doesn't come, and its last key frame is large")
         begins = [self._time, *ends[:-1]]
         samples = tuple(

@@ -51,7 +51,7 @@ class SlateFallback:
         self._tools = tools
         self._channel = channel
         self._limits = limits
-        self._slate = Pump("mpegts", limits=limits.pump, channel=channel)
+        self._slate = Pump("mpegts", limits=limits, channel=channel)
         self._on_air: Supply | None = None
         self._wanted = asyncio.Event()
 

@@ -22,7 +22,7 @@ from packager.live.sound_output import SoundFeed
 from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
-from packager.sources.limits import PumpLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.publication import Publication
 from packager.sources.published_source import NO_PICTURE, NO_SOUND, PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
@@ -316,7 +316,7 @@ class Restarts:
             context.timed_metadata,
             self._on_part,
             self._limits,
-            _own_frame_rate(source, plan.cadence, self._limits.source.pump),
+            _own_frame_rate(source, plan.cadence, self._limits.source),
             lambda: isinstance(source.pump, PublishedSource | SlateFallback) and source.pump.feeds_slate,
         )
 
@@ -335,7 +335,7 @@ class Restarts:
             follow = None if index else context.captions.follow
             if index and not plan.renditions[writer.name].video:
                 silence, on_silence = (
-                    self._limits.silence,
+                    self._limits,
                     note(NO_SOUND) if source.has_audio else _note_nothing,
                 )
                 feeds.append(SoundFeed(run, writer, cut, follow, limits=silence, on_silence=on_silence))
@@ -363,7 +363,7 @@ def _begin_of(source: Source) -> float | None:
     return source.pump.live.playable_since
 
 
-def _own_frame_rate(source: Source, times: Cadence, limits: PumpLimits) -> Fraction | None:
+def _own_frame_rate(source: Source, times: Cadence, limits: SourceLimits) -> Fraction | None:
     """Return how many pictures a second come at most; None where that is the rate of a channel's cadence.
 
     Encoded pictures have the cadence's. A picture that stands still for seconds is repeated.

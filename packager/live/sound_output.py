@@ -22,7 +22,7 @@ from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.mp4.fragments.moof import Sample
 from media.muxers.fragment_tracks import sound_track
 from packager.live.captions import Follower
-from packager.live.limits import SilenceLimits
+from packager.live.limits import LiveLimits
 from packager.live.rendition_output import Feed, RunContext
 from packager.segment.grid_segmenter import Segmenter
 from packager.segment.part_packer import CadenceError
@@ -46,7 +46,7 @@ class SoundFeed(Feed):
         make_segmenter: Callable[[int], Segmenter],
         follow: Follower | None = None,
         *,
-        limits: SilenceLimits,
+        limits: LiveLimits,
         on_silence: Callable[[bool], None],
     ) -> None:
         super().__init__(run, writer, make_segmenter, follow)
@@ -135,7 +135,7 @@ class SoundFeed(Feed):
 
     def _hush(self, samples: list[Sample], pieces: list[bytes], begin: int, end: int) -> int:
         """Append frames of silence for a time; return where they end, less than a frame before its end."""
-        most = self._limits.longest_seconds * self._timescale
+        most = self._limits.silence_seconds * self._timescale
         # Of a hostile fragment each frame has a gap behind it.
         if end - begin > most or end - begin + len(samples) * self._frame > 2 * most:
             raise CadenceError(f"its sound jumps by {(end - begin) / self._timescale:.0f} s")
@@ -161,13 +161,13 @@ class SoundFeed(Feed):
         """
         begin, end = picture
         reached = float(begin) if self._time is None else self._time / self._timescale
-        if end - reached <= self._limits.behind_seconds or not self.can_be_silent:
+        if end - reached <= self._limits.sound_behind_seconds or not self.can_be_silent:
             if not self._is_silent:
                 self._late_since = None
             return False
         if self._late_since is None:
             self._late_since = now.monotonic
-        if now.monotonic - self._late_since < self._limits.patience_seconds:
+        if now.monotonic - self._late_since < self._limits.sound_patience_seconds:
             return False
         if not self._is_silent:
             self._is_silent = True
@@ -180,7 +180,7 @@ class SoundFeed(Feed):
         samples, pieces = list[Sample](), list[bytes]()
         start = self._time
         self._time = self._hush(
-            samples, pieces, start, int((end - self._limits.behind_seconds) * self._timescale)
+            samples, pieces, start, int((end - self._limits.sound_behind_seconds) * self._timescale)
         )
         if not samples:
             return False

@@ -14,7 +14,7 @@ from fractions import Fraction
 from msgspec import Struct
 
 from media.mp4.fragments.emsg import EventMessage
-from packager.live.limits import DEFAULT_LIMITS, MetadataLimits
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.publish.channel_commands import TooManyEventsError
 
 _ID_LIMIT = 1 << 32
@@ -85,9 +85,7 @@ class TimedMetadata:
         limits: how many may wait, and how late one may be.
     """
 
-    def __init__(
-        self, carriers: Iterable[str], first_id: int, limits: MetadataLimits = DEFAULT_LIMITS.metadata
-    ) -> None:
+    def __init__(self, carriers: Iterable[str], first_id: int, limits: LiveLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._pending: dict[str, list[TimedEvent]] = {name: [] for name in carriers}
         self._ids = itertools.count(first_id)
@@ -106,8 +104,8 @@ class TimedMetadata:
             TooManyEventsError: as many as may are waiting.
         """
         limits = self._limits
-        if any(len(pending) >= limits.events for pending in self._pending.values()):
-            raise TooManyEventsError(f"{limits.events} events are waiting for their time already")
+        if any(len(pending) >= limits.waiting_metadata for pending in self._pending.values()):
+            raise TooManyEventsError(f"{limits.waiting_metadata} events are waiting for their time already")
         waiting = max(
             (sum(len(event.data) for event in pending) for pending in self._pending.values()), default=0
         )
@@ -144,5 +142,5 @@ class TimedMetadata:
         if not due:
             return b""
         self._pending[carrier] = [event for event in pending if event.start >= end]
-        messages = (placed(event, part, self._limits.late_seconds) for event in due)
+        messages = (placed(event, part, self._limits.metadata_late_seconds) for event in due)
         return b"".join(message.render() for message in messages if message is not None)

@@ -29,8 +29,7 @@ class PublishLimits:
 
     def with_waiters(self, most: int) -> PublishLimits:
         """Return these limits, with another number of requests that may wait for each rendition."""
-        waiters = replace(self.window.waiters, waiters=most)
-        return replace(self, window=replace(self.window, waiters=waiters))
+        return replace(self, window=replace(self.window, most_waiters=most))
 
 
 DEFAULT_LIMITS = PublishLimits()

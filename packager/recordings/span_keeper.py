@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-RULES = ("none", "publications", "programmes", "all")
-"""Names of the rules by which spans become recordings."""
-
 
 class NothingKeptError(Exception):
     """Nothing of a span is kept."""

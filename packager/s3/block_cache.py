@@ -20,7 +20,7 @@ import structlog
 
 from packager.bounded_dict import SizedDict
 from packager.library.storage_interface import Identity
-from packager.s3.limits import BlockCacheLimits
+from packager.s3.limits import S3Limits
 
 log = structlog.get_logger()
 
@@ -53,9 +53,7 @@ class BlockCache:
         clock: seconds.
     """
 
-    def __init__(
-        self, folder: Path, limits: BlockCacheLimits, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, folder: Path, limits: S3Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._limits = limits
         self._clock = clock

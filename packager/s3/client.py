@@ -36,7 +36,7 @@ from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount
 from packager.s3.counters import REFUSED, UNAVAILABLE, S3Counters
 from packager.s3.endpoint import ENDPOINTS, NOWHERE, proxy_of
-from packager.s3.limits import S3RequestLimits
+from packager.s3.limits import S3Limits
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -155,7 +155,7 @@ class Reachability:
         trouble: why S3 doesn't answer; empty where it does.
     """
 
-    def __init__(self, limits: S3RequestLimits, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: S3Limits, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
         self._lock = threading.Lock()
@@ -228,7 +228,7 @@ class S3Client:
     def __init__(
         self,
         address: str,
-        limits: S3RequestLimits,
+        limits: S3Limits,
         environment: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -575,7 +575,7 @@ def _nanoseconds(meta: ObjectMeta) -> int:
     return round(meta["last_modified"].timestamp()) * 10**9
 
 
-def _client_options(bucket: str, limits: S3RequestLimits, environment: Mapping[str, str]) -> ClientConfig:
+def _client_options(bucket: str, limits: S3Limits, environment: Mapping[str, str]) -> ClientConfig:
     options: ClientConfig = {
         # An endpoint with http was configured on purpose.
         "allow_http": any(environment.get(name, "").lower().startswith("http://") for name in ENDPOINTS),

@@ -33,10 +33,10 @@ class BucketFiles:
     """
 
     def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
-        self.client = S3Client(address, limits.requests)
-        self.storing = S3Client(address, limits.requests)
+        self.client = S3Client(address, limits)
+        self.storing = S3Client(address, limits)
         self.address = "/".join(filter(None, (f"s3://{self.client.bucket}", self.client.prefix)))
-        self.cache = BlockCache(folder, limits.cache)
+        self.cache = BlockCache(folder, limits)
         limits = replace(limits, known_seconds=KNOWN_SECONDS)
         reader = ObjectReader(self.client, self.cache, limits)
         # Callers know the keys of their objects: a channel may have a name that no file is served by.

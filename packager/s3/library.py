@@ -17,9 +17,9 @@ from media.mp4.files.moov_finder import MoovFinder
 from packager.library.file_endings import ending_of
 from packager.library.file_listing import (
     MAX_DEPTH,
+    CatalogueLimits,
     File,
     Listing,
-    ListingLimits,
     Walked,
     in_order,
 )
@@ -67,8 +67,8 @@ class S3Library:
         self.address = address
         self._folder = folder
         self._limits = limits
-        self._client = S3Client(address, limits.requests)
-        self.cache = BlockCache(folder, limits.cache)
+        self._client = S3Client(address, limits)
+        self.cache = BlockCache(folder, limits)
         self._objects = S3Objects(self._client, ObjectReader(self._client, self.cache, limits), limits)
         self.threads = self._objects.threads
 
@@ -103,7 +103,7 @@ class S3Library:
         """
         next(self._client.objects(), None)
 
-    def walk(self, endings: frozenset[str], limits: ListingLimits, is_ending: Callable[[], bool]) -> Walked:
+    def walk(self, endings: frozenset[str], limits: CatalogueLimits, is_ending: Callable[[], bool]) -> Walked:
         """List all objects; see `ListedFiles`."""
         found = Walked()
         films: list[ListedObject] = []
@@ -111,7 +111,7 @@ class S3Library:
         below: dict[str, list[ListedObject]] = {}
         until = time.monotonic() + WALK_SECONDS
         for one in self._all(limits, found):
-            if is_ending() or time.monotonic() > until or len(films) >= limits.files:
+            if is_ending() or time.monotonic() > until or len(films) >= limits.most_files:
                 break
             folder, _, name = one.key.rpartition("/")
             if ending_of(name) in endings:
@@ -147,10 +147,10 @@ class S3Library:
             for folder, found in names.items()
         }
 
-    def _all(self, limits: ListingLimits, found: Walked) -> Iterator[ListedObject]:
+    def _all(self, limits: CatalogueLimits, found: Walked) -> Iterator[ListedObject]:
         for one in self._objects_of_library():
             found.names += 1
-            if found.names > limits.names:
+            if found.names > limits.most_names:
                 return
             parts = one.key.split("/")
             if len(parts) <= MAX_DEPTH + 1 and all(map(is_key_part, parts)):

@@ -11,10 +11,17 @@ MAX_IN_FLIGHT = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class S3RequestLimits:
-    """The limits of requests to S3.
+class S3Limits:
+    """The limits of a library in S3.
 
     Attributes:
+        encoded_bytes: most bytes of all encoded segments; the oldest are removed.
+        encoded_objects: most encoded segments.
+        find_seconds: how long a segment is looked for before it is encoded.
+        waiting_segments: most segments that wait to be stored; further ones aren't stored.
+        waiting_segment_bytes: most bytes of these segments, and of the largest one that is read.
+        trim_seconds: time from the storing of a segment to the listing of all.
+        stale_seconds: age of an object from which it is stored anew when it is read.
         connect_seconds: how long a connection may take.
         silent_seconds: how long S3 may send nothing within a request.
         request_seconds: how long a whole request may take; it has at most ``request_bytes``.
@@ -26,6 +33,11 @@ class S3RequestLimits:
         retry_seconds: age of a request from which it isn't repeated.
         failures: requests that fail in a row until S3 counts as unreachable; all further ones then fail at
             once, but for one that tries again after each pause.
+        known_seconds: how long these facts are used: the longest time for which a replaced object goes
+            unnoticed.
+        disk_bytes: most bytes on disk, in one file that nobody else can open.
+        memory_bytes: most bytes in memory, of blocks that the disk doesn't take.
+        block_bytes: of a block, which is what is fetched and kept.
     """
 
     connect_seconds: float = 2.0
@@ -39,64 +51,18 @@ class S3RequestLimits:
     retry_seconds: float = 3.0
     failures: int = 3
     pauses: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_seconds=1.0, longest_seconds=4.0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockCacheLimits:
-    """The limits of the cache of objects.
-
-    Attributes:
-        disk_bytes: most bytes on disk, in one file that nobody else can open.
-        memory_bytes: most bytes in memory, of blocks that the disk doesn't take.
-        block_bytes: of a block, which is what is fetched and kept.
-    """
-
     disk_bytes: int = 10**9
     memory_bytes: int = 16 << 20
     block_bytes: int = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedObjectLimits:
-    """The limits of encoded segments in S3.
-
-    Attributes:
-        total_bytes: most bytes of all objects; the oldest are removed.
-        objects: most objects.
-        find_seconds: how long a segment is looked for before it is encoded.
-        waiting: most segments that wait to be stored; further ones aren't stored.
-        waiting_bytes: most bytes of these segments, and of the largest one that is read.
-        trim_seconds: time from the storing of a segment to the listing of all.
-        stale_seconds: age of an object from which it is stored anew when it is read.
-    """
-
-    requests: S3RequestLimits = field(
-        default_factory=lambda: S3RequestLimits(pauses=RetryPolicy(first_seconds=5.0, longest_seconds=60.0))
+    encoded_pauses: RetryPolicy = field(
+        default_factory=lambda: RetryPolicy(first_seconds=5.0, longest_seconds=60.0)
     )
-    total_bytes: int = 10 << 30
-    objects: int = 100_000
+    encoded_bytes: int = 10 << 30
+    encoded_objects: int = 100_000
     find_seconds: float = 2.0
-    waiting: int = 256
-    waiting_bytes: int = 32 << 20
+    waiting_segments: int = 256
+    waiting_segment_bytes: int = 32 << 20
     trim_seconds: float = 600.0
     stale_seconds: float = 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Limits:
-    """The limits of a library in S3.
-
-    Attributes:
-        encoded: limits of the segments of its films that are encoded on request.
-        requests: limits of requests to S3.
-        wait_seconds: how long a read waits for another one that fetches the same block.
-        known_seconds: how long these facts are used: the longest time for which a replaced object goes
-            unnoticed.
-    """
-
-    requests: S3RequestLimits = field(default_factory=S3RequestLimits)
-    cache: BlockCacheLimits = field(default_factory=BlockCacheLimits)
-    encoded: EncodedObjectLimits = field(default_factory=EncodedObjectLimits)
-    wait_seconds: float = 30.0
     known_seconds: float = 2.0
     names: int = 1000

@@ -37,7 +37,7 @@ class ObjectReader:
 
     def read_first(self, key: str) -> ObjectVersion:
         """Open an object of which nothing is known by reading its first block; raises as `S3Client`."""
-        version, data = self._client.read_first(key, self._limits.cache.block_bytes)
+        version, data = self._client.read_first(key, self._limits.block_bytes)
         if data:
             self._cache.keep((identity_of(version), 0), data)
         return version
@@ -56,7 +56,7 @@ class ObjectReader:
         stop = min(offset + length, version.size)
         if offset >= stop:
             return b""
-        size = self._limits.cache.block_bytes
+        size = self._limits.block_bytes
         identity = identity_of(version)
         ranges = {
             number: (max(offset - number * size, 0), min(stop - number * size, size))
@@ -77,14 +77,14 @@ class ObjectReader:
 
     def _fetch(self, version: ObjectVersion, keys: Sequence[BlockKey]) -> Iterator[tuple[BlockKey, bytes]]:
         """Fetch blocks, those together that follow each other."""
-        size, lacking = self._limits.cache.block_bytes, list[BlockKey]()
+        size, lacking = self._limits.block_bytes, list[BlockKey]()
         for key in keys:
             # Another call may have fetched it since it was looked for.
             if (block := self._cache.read(key, 0, size)) is not None:
                 yield key, block
             else:
                 lacking.append(key)
-        identity, runs = identity_of(version), max(1, self._limits.requests.request_bytes // size)
+        identity, runs = identity_of(version), max(1, self._limits.request_bytes // size)
         for run in _runs([number for _, number in lacking], runs):
             start = run.start * size
             data = self._client.read(version, start, min(run.stop * size, version.size))

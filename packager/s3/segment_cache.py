@@ -11,7 +11,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 
 import structlog
@@ -19,7 +19,7 @@ import structlog
 from packager.hashed_file_cache import Place
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import AccessRefusedError, ListedObject, S3Client
-from packager.s3.limits import MAX_IN_FLIGHT, EncodedObjectLimits
+from packager.s3.limits import MAX_IN_FLIGHT, S3Limits
 from packager.threads import ThreadLimits, Threads
 
 log = structlog.get_logger()
@@ -66,7 +66,7 @@ class _ListedSegments:
 
 
 class BucketSegmentCache:
-    """A cache of encoded segments in S3; see `SharedSegmentCache`.
+    """A cache of encoded segments in S3, which the servers of one library share; where it fails, they encode.
 
     Args:
         address: ``s3://bucket/prefix`` of the library.
@@ -75,14 +75,15 @@ class BucketSegmentCache:
         ValueError: the address isn't possible.
     """
 
-    def __init__(self, address: str, limits: EncodedObjectLimits) -> None:
+    def __init__(self, address: str, limits: S3Limits) -> None:
         folder = f"{address.rstrip('/')}/{ENCODED_FOLDER}"
         # A bucket that refuses to store segments goes on being read, and the refusal is logged once.
-        self._reading = S3Client(folder, limits.requests)
-        self._storing = S3Client(folder, limits.requests)
+        limits = replace(limits, pauses=limits.encoded_pauses)
+        self._reading = S3Client(folder, limits)
+        self._storing = S3Client(folder, limits)
         self._limits = limits
         self._threads = Threads(ThreadLimits(threads=MAX_IN_FLIGHT), "encoded")
-        self._queue = asyncio.Queue[tuple[str, bytes]](limits.waiting)
+        self._queue = asyncio.Queue[tuple[str, bytes]](limits.waiting_segments)
         self._waiting_bytes = 0
         # Whether the objects must be listed, since some were stored, or can't be stored.
         self._changed = asyncio.Event()
@@ -112,7 +113,7 @@ class BucketSegmentCache:
     def keep(self, place: Place, data: bytes) -> None:
         """Store a segment in the background, unless many others wait or S3 refuses."""
         waiting_bytes = self._waiting_bytes + len(data)
-        if self._is_stopped or self._queue.full() or waiting_bytes > self._limits.waiting_bytes:
+        if self._is_stopped or self._queue.full() or waiting_bytes > self._limits.waiting_segment_bytes:
             return
         self._waiting_bytes = waiting_bytes
         self._queue.put_nowait((_name_of(place), data))
@@ -179,16 +180,18 @@ class BucketSegmentCache:
                 return False
         limits = self._limits
         for _, name, size in listing.oldest:
-            if listing.total_bytes <= limits.total_bytes and listing.objects <= limits.objects:
+            if listing.total_bytes <= limits.encoded_bytes and listing.objects <= limits.encoded_objects:
                 break
             await self._threads.run(self._remove, name, size)
             listing.total_bytes -= size
             listing.objects -= 1
-        return listing.total_bytes <= limits.total_bytes and listing.objects <= limits.objects
+        return listing.total_bytes <= limits.encoded_bytes and listing.objects <= limits.encoded_objects
 
     def _read(self, name: str) -> tuple[bytes, float] | None:
         """Return a segment and its age in seconds; None where the object is damaged."""
-        version, stored = self._reading.read_first(name, self._limits.waiting_bytes + MAX_HEADER_BYTES)
+        version, stored = self._reading.read_first(
+            name, self._limits.waiting_segment_bytes + MAX_HEADER_BYTES
+        )
         header, _, data = stored.partition(b"\n")
         if header + b"\n" != _header_of(name, data):
             log.warning("an encoded segment in S3 is damaged", key=name, prefix=self._reading.prefix)

@@ -16,7 +16,7 @@ from media.packets import Packet
 from media.stream_reader import StreamReader
 from media.ts.demuxer import TransportDemuxer
 from media.ts.stream_reader import TransportReader
-from packager.sources.limits import SourceLimits, StreamReaderLimits
+from packager.sources.limits import SourceLimits
 from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES
 
 HEAD_BYTES = 4096
@@ -63,7 +63,7 @@ class ReceivedContainer:
     """
 
     begins: Callable[[bytes], bool]
-    reader: Callable[[StreamReaderLimits], StreamReader]
+    reader: Callable[[SourceLimits], StreamReader]
     demuxer: Callable[[SourceLimits, bool], Demuxer] | None = None
     has_packets: bool = False
     has_fragments: bool = False
@@ -99,20 +99,20 @@ CONTAINERS: Mapping[str, ReceivedContainer] = {
     "matroska": ReceivedContainer(
         begins=lambda head: head.startswith(EBML),
         reader=lambda limits: MatroskaStreamReader(limits.matroska),
-        demuxer=lambda limits, _: MatroskaDemuxer(limits.pump.readers.matroska),
+        demuxer=lambda limits, _: MatroskaDemuxer(limits.matroska),
         has_fragments=True,
         is_published=True,
     ),
     "mp4": ReceivedContainer(
         begins=lambda head: head[4:8] in BOXES,
         reader=lambda limits: FragmentedStreamReader(limits.fragments),
-        demuxer=lambda limits, _: FragmentDemuxer(limits.pump.readers.fragments),
+        demuxer=lambda limits, _: FragmentDemuxer(limits.fragments),
         has_fragments=True,
         is_published=True,
     ),
     "mpegts": ReceivedContainer(
         begins=_begins_transport,
-        reader=lambda limits: TransportReader(limits.transport),
+        reader=lambda limits: TransportReader(limits.transport_reader),
         demuxer=lambda limits, needs_sound: TransportDemuxer(limits.transport, needs_sound=needs_sound),
         is_fetched=True,
         is_published=True,

@@ -176,11 +176,11 @@ async def _inspect_main(
         awaits_bursts: whether it must be known how much comes at once.
     """
     copier, live = copier_of(published.received_container, limits), published.live
-    branch = published.branch(limits.pump.ahead_bytes, -math.inf)
+    branch = published.branch(limits.ahead_bytes, -math.inf)
     if copier is None or live is None or branch is None:
         return None
     budget = StepBudget()
-    seen = SeenStream(copier, former, limits.pump.slow_seconds)
+    seen = SeenStream(copier, former, limits.slow_seconds)
     try:
         loop = asyncio.get_running_loop()
         latest = loop.time() + limits.seen_grace_seconds
@@ -210,7 +210,7 @@ async def _inspect_main(
     if source is None:
         return None
     is_framed, tracks = False, copier.sources if published.may_demux else ()
-    is_still = source.seen is not None and source.seen.picture_frame >= limits.pump.slow_seconds
+    is_still = source.seen is not None and source.seen.picture_frame >= limits.slow_seconds
     is_muxed = not (copier.fault or copier.has_other_samples or is_still)
     if published.received_container == "mpegts" and is_muxed:
         # Its times are finer than those of any container into which its packets could go.
@@ -235,7 +235,7 @@ async def find_tracks(
     """
     if not published.may_demux or (keep and published.received_container != "mpegts"):
         return ()
-    branch = published.branch(limits.pump.ahead_bytes, -math.inf)
+    branch = published.branch(limits.ahead_bytes, -math.inf)
     if branch is None:
         return ()
     demuxer = demuxer_of(published.received_container, limits, needs_sound=False)
@@ -267,7 +267,7 @@ async def find_tracks(
         # Other sound would be missing: what is encoded needs no samples of whole pictures.
         is_demuxed = TrackKind.VIDEO in tracks and (keep or is_whole or not reader.has_other_sound)
     else:
-        is_still = TrackKind.VIDEO in tracks and lasts >= limits.pump.slow_seconds
+        is_still = TrackKind.VIDEO in tracks and lasts >= limits.slow_seconds
         is_demuxed = not keep and not reader.has_other_sound and (is_whole or is_still)
     return found if is_demuxed and container_for(found) else ()
 
@@ -299,7 +299,7 @@ class SeenStream:
         self,
         copier: Copier,
         former: Source | None = None,
-        slow_seconds: float = DEFAULT_LIMITS.pump.slow_seconds,
+        slow_seconds: float = DEFAULT_LIMITS.slow_seconds,
     ) -> None:
         self._copier = copier
         self._slow = slow_seconds

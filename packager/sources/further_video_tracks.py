@@ -19,7 +19,7 @@ from packager.ffmpeg.ladder import Rung
 from packager.reader_guard import ReaderGuard
 from packager.segment.keyframe_segmenter import NEAR
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import FurtherVideoTrackLimits, SourceLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.tee_branch import TeeBranch
 from packager.step_budget import StepBudget
 
@@ -38,10 +38,10 @@ class FurtherVideoTrack:
         kept_seconds: seconds that are kept for who takes it from its beginning, as far as possible.
     """
 
-    def __init__(self, limits: FurtherVideoTrackLimits, kept_seconds: float) -> None:
+    def __init__(self, limits: SourceLimits, kept_seconds: float) -> None:
         self._divider = PacketDivider()
-        self._gop_cache = GopCache(0.0, limits.gop_cache, kept_seconds)
-        self._ahead_bytes = limits.ahead_bytes
+        self._gop_cache = GopCache(0.0, limits.further_gop_cache, kept_seconds)
+        self._ahead_bytes = limits.further_track_bytes
         self._branches = set[TeeBranch]()
 
     @property

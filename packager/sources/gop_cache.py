@@ -21,7 +21,7 @@ class GopCache:
     def __init__(
         self,
         seconds: float = 0.0,
-        limits: GopCacheLimits = DEFAULT_LIMITS.pump.gop_cache,
+        limits: GopCacheLimits = DEFAULT_LIMITS.gop_cache,
         more_seconds: float = 0.0,
     ) -> None:
         self._max_bytes = limits.kept_bytes

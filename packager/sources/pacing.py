@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from packager.sources.limits import DEFAULT_LIMITS, PacingLimits
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 
 
 class Pacing:
@@ -23,7 +23,7 @@ class Pacing:
         limits: how far the stream may be ahead or behind.
     """
 
-    def __init__(self, cushion: float = 0.0, limits: PacingLimits = DEFAULT_LIMITS.pump.pacing) -> None:
+    def __init__(self, cushion: float = 0.0, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._cushion = cushion
         self._limits = limits
         self.begin()

@@ -150,7 +150,7 @@ class Publication:
         self._logged_damage, self._log_losses_at = (0, 0), -math.inf
         self.publisher = publisher
         self.began = time.time()
-        self._meter = StreamMeter(owner.limits.meter)
+        self._meter = StreamMeter(owner.limits)
         self.pump: Pump | None = None
         self.link: LinkStatistics | None = None
         self.further_video_tracks: dict[int, FurtherVideoTrack] = {}
@@ -163,7 +163,7 @@ class Publication:
             self._set_container(container)
 
     def _set_container(self, container: str) -> None:
-        self._reader = CONTAINERS[container].reader(self._owner.limits.pump.readers)
+        self._reader = CONTAINERS[container].reader(self._owner.limits)
         self._portion_bytes = CONTAINERS[container].portion_bytes
         self._begin_pump(container, self._reader)
 
@@ -172,8 +172,8 @@ class Publication:
         self.pump = Pump(
             container,
             stream_format,
-            PumpOptions(kept_seconds=owner.kept_seconds, held_seconds=owner.limits.pump.pacing.held_seconds),
-            limits=owner.limits.pump,
+            PumpOptions(kept_seconds=owner.kept_seconds, held_seconds=owner.limits.held_seconds),
+            limits=owner.limits,
             channel=owner.channel,
         )
         self.pump.budget = self.budget
@@ -228,7 +228,7 @@ class Publication:
     @property
     def is_playable(self) -> bool:
         """Whether ffmpeg may try to play it; some streams don't mark where decoding can begin."""
-        return self.is_valid or self.received > self._owner.limits.pump.headless_bytes
+        return self.is_valid or self.received > self._owner.limits.headless_bytes
 
     @property
     def end_reason(self) -> str:
@@ -323,7 +323,7 @@ class Publication:
             return
         if track not in self.further_video_tracks:
             limits, kept_seconds = self._owner.limits, self._owner.kept_seconds
-            self.further_video_tracks[track] = FurtherVideoTrack(limits.further_video_track, kept_seconds)
+            self.further_video_tracks[track] = FurtherVideoTrack(limits, kept_seconds)
         self._meter.count(sum(len(packet.data) for packet in packets))
         await self.budget.spend()
         # The tracks may have been left meanwhile.

@@ -467,7 +467,7 @@ class PublishedSource:
         else:
             limits = self.limits
             demuxer = demuxer_of(pump.received_container, limits, needs_sound=False) if tracks else None
-            demuxed = DemuxedChunks(demuxer, tracks, limits.pump.ahead_bytes, self.warn, lambda: self.hurries)
+            demuxed = DemuxedChunks(demuxer, tracks, limits.ahead_bytes, self.warn, lambda: self.hurries)
             try:
                 with ReaderGuard(self.channel):
                     await pump.feed(process, demuxed, oldest)
@@ -520,7 +520,7 @@ class PublishedSource:
         if pump is None:
             taker.close_stdin()
         else:
-            limits = self.limits.pump
+            limits = self.limits
             still = StillPicture(limits.slow_seconds, limits.copied_still_seconds)
             await pump.feed_chunks(taker, oldest, still)
 

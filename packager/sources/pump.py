@@ -33,7 +33,7 @@ from packager.sources.bursts import BurstMeter, release_held
 from packager.sources.containers import CONTAINERS
 from packager.sources.demuxing import DemuxedChunks
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pacing import Pacing
 from packager.sources.still_picture import StillPicture
 from packager.sources.tee_branch import TeeBranch
@@ -78,7 +78,7 @@ class PacketMuxer(Protocol):
         """Write the next packets; return the bytes so far, perhaps none."""
 
 
-MUXERS: Mapping[str, Callable[[PumpLimits], PacketMuxer]] = {
+MUXERS: Mapping[str, Callable[[SourceLimits], PacketMuxer]] = {
     "flv": lambda _: FlvMuxer(),
     "matroska": lambda limits: MatroskaMuxer(limits.remux),
 }
@@ -187,14 +187,14 @@ class Pump:
         reader: StreamFormat | None = None,
         options: PumpOptions = DEFAULT_OPTIONS,
         *,
-        limits: PumpLimits = DEFAULT_LIMITS.pump,
+        limits: SourceLimits = DEFAULT_LIMITS,
         channel: str = "",
     ) -> None:
         self.received_container = container
         self._limits = limits
         self._set_reader(reader)
         self._options = options
-        self._pacing = Pacing(options.cushion, limits.pacing)
+        self._pacing = Pacing(options.cushion, limits)
         self._bursts = BurstMeter()
         self._channel = channel
         self._gop_cache = GopCache(options.cushion, limits.gop_cache, options.kept_seconds)
@@ -226,7 +226,7 @@ class Pump:
     def _set_reader(self, reader: StreamFormat | None) -> None:
         self._cutter = None
         if reader is None:
-            reader = self._cutter = CONTAINERS[self.received_container].reader(self._limits.readers)
+            reader = self._cutter = CONTAINERS[self.received_container].reader(self._limits)
         self._format = reader
 
     @property

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from media.stream_reader import CLOCK_RATE, StreamChunk
+from packager.sources.limits import SourceLimits
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeterLimits:
-    """Over which time a stream is measured.
-
-    Attributes:
-        step_seconds: Least time between two samples.
-        samples: How many are kept: they span the time over which the bitrate is averaged.
-    """
-
-    step_seconds: float = 1.0
-    samples: int = 8
-
-
-DEFAULT_LIMITS = MeterLimits()
+DEFAULT_LIMITS = SourceLimits()
 
 
 class StreamMeter:
@@ -35,9 +21,9 @@ class StreamMeter:
         keyframe_interval: seconds of media between the last two access points; None before the second.
     """
 
-    def __init__(self, limits: MeterLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        self._samples: deque[tuple[float, int]] = deque(maxlen=limits.samples)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=limits.meter_samples)
         self._access: int | None = None
         self.received = 0
         self.keyframe_interval: float | None = None
@@ -48,7 +34,7 @@ class StreamMeter:
         Args:
             now: this moment by the monotonic clock, in seconds.
         """
-        if not self._samples or now - self._samples[-1][0] >= self._limits.step_seconds:
+        if not self._samples or now - self._samples[-1][0] >= self._limits.meter_step_seconds:
             self._samples.append((now, self.received))
         self.count(chunk.size)
         if chunk.access and chunk.clock is not None:
@@ -66,4 +52,6 @@ class StreamMeter:
             return 0
         began, before = self._samples[0]
         seconds = now - began
-        return round(8 * (self.received - before) / seconds) if seconds >= self._limits.step_seconds else 0
+        return (
+            round(8 * (self.received - before) / seconds) if seconds >= self._limits.meter_step_seconds else 0
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from packager.library.file_listing import MAX_RENDITIONS
 from packager.threads import ThreadLimits
 from packager.vod.clip_sequence import SequenceLimits
-from packager.vod.index.index_cache import IndexCacheLimits
+from packager.vod.index.index_memory_budget import IndexCacheLimits
 from packager.vod.text.sidecars import SidecarLimits
 
 

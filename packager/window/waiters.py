@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from packager.window.limits import DEFAULT_LIMITS, WaiterLimits
+from packager.window.limits import DEFAULT_LIMITS, WindowLimits
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class Waiters:
         closed: whether nobody waits any more.
     """
 
-    def __init__(self, limits: WaiterLimits = DEFAULT_LIMITS.waiters) -> None:
+    def __init__(self, limits: WindowLimits = DEFAULT_LIMITS) -> None:
         self.limits = limits
         self.closed = False
         self._groups: dict[Hashable, _Group] = {}
@@ -120,7 +120,7 @@ class Waiters:
         Raises:
             TooManyWaitersError: as many as may wait already, or nothing comes any more.
         """
-        if self.closed or len(self._keys) >= self.limits.waiters:
+        if self.closed or len(self._keys) >= self.limits.most_waiters:
             raise TooManyWaitersError(f"{len(self._keys)} requests are waiting")
         key = id(waiter) if key is None else key
         group = self._groups.get(key)

@@ -83,7 +83,7 @@ class Window:
         self.open: LiveSegment | None = None
         self.version = 0
         self.ended = False
-        self.waiters = Waiters(limits.waiters)
+        self.waiters = Waiters(limits)
         self.clock = clock
         self.on_listed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int], None] = lambda _: None

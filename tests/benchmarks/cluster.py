@@ -110,7 +110,7 @@ async def follow(url: str, channels: int) -> None:
     """Be an edge, until all parts are here; then tell of them."""
     arrivals = Arrivals()
     streams: dict[str, LiveStream] = {}
-    connection = RedisConnection(url, ClusterLimits().redis)
+    connection = RedisConnection(url, ClusterLimits())
     node = ClusterNode(
         connection, streams, arrivals, ClusterLimits(), DEFAULT_LIMITS, NodeOptions("one", follows_all=True)
     )
@@ -147,7 +147,7 @@ async def feed(url: str, redis: Peer, count: int, channels: int) -> tuple[float,
     Returns:
         Seconds of CPU of Redis and of the owner, and what each edge tells.
     """
-    connection = await asyncio.to_thread(RedisConnection, url, ClusterLimits().redis)
+    connection = await asyncio.to_thread(RedisConnection, url, ClusterLimits())
     node = ClusterNode(
         connection, {}, Arrivals(), ClusterLimits(), DEFAULT_LIMITS, NodeOptions("one", follows_all=False)
     )
@@ -205,7 +205,7 @@ def _figures(server: RedisServer, count: int, channels: int) -> Iterator[Figure]
 
 async def begin_edges(url: str, sizes: Mapping[str, int]) -> list[float]:
     """Own a channel and publish to it while new edges begin; give each one's seconds to its playlist."""
-    connection = await asyncio.to_thread(RedisConnection, url, ClusterLimits().redis)
+    connection = await asyncio.to_thread(RedisConnection, url, ClusterLimits())
     node = ClusterNode(
         connection, {}, Arrivals(), ClusterLimits(), DEFAULT_LIMITS, NodeOptions("one", follows_all=False)
     )

@@ -30,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from origin.server.services.limits import WORKER_RESTARTS, Limits, WorkerLimits
+from origin.server.services.limits import WORKER_RESTARTS, Limits, ServerLimits
 from tests.benchmarks import load, peers, radio
 from tests.benchmarks.load import Figure, Workload
 from tests.benchmarks.peers import Peer
@@ -98,7 +98,7 @@ def _of_killed() -> Iterator[Figure]:
         config = Path(name, "headwater.toml")
         config.write_text(LIVE)
         # Another one may be killed as soon as it has come: what a pause grows to isn't what is measured.
-        limits = Limits(workers=WorkerLimits(restarts=replace(WORKER_RESTARTS, growth=1.0)))
+        limits = Limits(server=ServerLimits(restarts=replace(WORKER_RESTARTS, growth=1.0)))
         options = ("--config", str(config), "--library", name, "--port", "0")
         server = start_server(*options, program=program(limits))
         try:

@@ -322,8 +322,8 @@ def on_air(
     """
     if patient:
         publish = options.limits.publish
-        waiters = replace(publish.window.waiters, blocked_target_durations=HELD_TARGET_DURATIONS)
-        publish = replace(publish, window=replace(publish.window, waiters=waiters))
+        window = replace(publish.window, blocked_target_durations=HELD_TARGET_DURATIONS)
+        publish = replace(publish, window=window)
         limits = replace(options.limits, publish=publish)
         options = replace(options, limits=limits)
     channel = Channel(options, tools)

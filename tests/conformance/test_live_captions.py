@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import m3u8
 import pytest
 
-from packager.live.limits import CaptionLimits, LiveLimits
+from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import (
     NUMBER,
@@ -42,15 +42,15 @@ TYPED = "Content-Type: text/vtt"
 @pytest.fixture
 def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[HandFed]:
     """A channel with captions in two languages, two segments and two parts."""
-    with captioned(material, tools, tmp_path, CaptionLimits(text_bytes=10_000)) as fed:
+    with captioned(material, tools, tmp_path, LiveLimits(caption_bytes=10_000)) as fed:
         yield fed
 
 
 @contextlib.contextmanager
 def captioned(
-    material: dict[str, Track], tools: Tools, folder: Path, limits: CaptionLimits
+    material: dict[str, Track], tools: Tools, folder: Path, limits: LiveLimits
 ) -> Iterator[HandFed]:
-    options = replace(OPTIONS, captions=("en", "pt-BR"), limits=LiveLimits(captions=limits))
+    options = replace(OPTIONS, captions=("en", "pt-BR"), limits=limits)
     with on_air(material, tools, folder, options) as fed:
         fed.publish(2 * PARTS + 2)
         yield fed
@@ -343,7 +343,7 @@ def test_nothing_is_taken_of_what_comes_when_all_is_over(fed: HandFed) -> None:
 
 def test_feeds_are_bounded(material: dict[str, Track], tools: Tools, tmp_path: Path) -> None:
     head = f"POST /live/test/captions/en HTTP/1.1\r\nHost: x\r\n{TYPED}\r\n{BEARER_LINE}\r\n"
-    with captioned(material, tools, tmp_path, CaptionLimits(feeds=1)) as fed:
+    with captioned(material, tools, tmp_path, LiveLimits(caption_feeds=1)) as fed:
         with Client(fed.address) as client:
             client.send(
                 f"{head}Transfer-Encoding: chunked\r\n\r\n20\r\nWEBVTT\n\n00:00.000 --> 00:01.000\n\r\n"

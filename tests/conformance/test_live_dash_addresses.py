@@ -76,8 +76,8 @@ def test_what_is_named_is_there_or_said_to_come(
 ) -> None:
     # Nobody waits here: what would be waited for is answered with 503.
     publish = OPTIONS.limits.publish
-    waiters = replace(publish.window.waiters, blocked_target_durations=0, segment_seconds=0)
-    publish = replace(publish, window=replace(publish.window, waiters=waiters))
+    limits = replace(publish.window, blocked_target_durations=0, segment_seconds=0)
+    publish = replace(publish, window=limits)
     options = replace(OPTIONS, limits=replace(OPTIONS.limits, publish=publish))
     statuses: dict[str, set[int]] = {}
     with on_air(material, tools, tmp_path, options, patient=False) as fed:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from media.mp3.id3 import write_id3v2
-from packager.live.limits import LiveLimits, MetadataLimits
+from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
@@ -176,7 +176,7 @@ def test_an_event_to_come_waits_for_its_part_and_has_its_duration(fed: HandFed) 
 def test_an_event_that_comes_late_happens_late_or_for_what_is_left(
     material: dict[str, Track], tools: Tools, tmp_path: Path
 ) -> None:
-    options = replace(OPTIONS, limits=LiveLimits(metadata=MetadataLimits(late_seconds=1)))
+    options = replace(OPTIONS, limits=LiveLimits(metadata_late_seconds=1))
     with on_air(material, tools, tmp_path, options) as fed:
         fed.publish(2 * PARTS + 2)
         for name, second, duration in (("late", 2, 0), ("over", 0, 2), ("lasts", 0, 10), ("gone", 0, 0)):
@@ -238,7 +238,7 @@ def test_what_is_no_tag_is_refused_and_nothing_is_told(fed: HandFed, id3: object
 
 
 def test_events_that_wait_are_bounded(material: dict[str, Track], tools: Tools, tmp_path: Path) -> None:
-    options = replace(OPTIONS, limits=LiveLimits(metadata=MetadataLimits(events=2)))
+    options = replace(OPTIONS, limits=LiveLimits(waiting_metadata=2))
     with on_air(material, tools, tmp_path, options) as fed:
         fed.publish(2 * PARTS + 2)
         assert [post(fed, {"id": name}).status for name in "abc"] == [201, 201, 409]

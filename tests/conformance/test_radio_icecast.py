@@ -7,7 +7,7 @@ import pytest
 
 from media.mp3.icy import Deinterleaver
 from origin.radio.mounts.icy_headers import announced_bitrate
-from origin.radio.mounts.limits import MountLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.mount import Mount
 from packager.radio.source_client_station import SourceClientStation
 from tests.radio_server import (
@@ -52,7 +52,7 @@ async def test_listeners_are_told_what_the_source_says_of_itself() -> None:
 # Who starts a source looks at once whether it is heard; without one a station is silent after five seconds.
 async def test_a_listener_may_come_before_the_sources_first_audio() -> None:
     now = 1000.0
-    mount = Mount("test", SourceClientStation(128), mount_options(limits=MountLimits()), clock=lambda: now)
+    mount = Mount("test", SourceClientStation(128), mount_options(limits=RadioLimits()), clock=lambda: now)
     async with serving({"test": mount}, passwords={"test": "sesame"}) as server:
         now += 60
         assert (await server.open()).status == 503

@@ -27,7 +27,8 @@ from media.subtitles.webvtt import CueReader
 from media.xmltv.reader import XmltvReader
 from origin.cli.checks.manifest_reader import ManifestError, read_manifest
 from origin.http1.websocket import FrameReader, WebSocketError, WebSocketLimits
-from origin.ingest.multitrack_configuration import ClientConfigurationLimits, read_client
+from origin.ingest.limits import IngestLimits
+from origin.ingest.multitrack_configuration import read_client
 from origin.ingest.stream_id import read_stream_id
 from origin.token_relay.sse_reader import SseError, SseReader
 from packager.vod.movie.movie_reader import ContainerLimits, read_movie
@@ -380,7 +381,7 @@ TARGETS: dict[str, Target] = {
     "sse": Target(seeds=lambda: [lines(SSE)], read=of_events(lambda: SseReader(100))),
     "obs": Target(
         seeds=lambda: [portions(json.dumps(ASKED, indent=1).encode())],
-        read=of_whole(lambda data: read_client(data, ClientConfigurationLimits())),
+        read=of_whole(lambda data: read_client(data, IngestLimits())),
     ),
     "srt": Target(
         seeds=lambda: [[text.encode()] for text in STREAM_IDS],

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from media.errors import MalformedError
 from origin.access.address_tokens import SigningKeys
-from origin.access.limits import SessionLimits
+from origin.access.limits import AccessLimits
 from origin.access.viewer_sessions import SessionRecord, ViewerSessions
 from origin.access.web_tokens import WebTokenKeys, key_of_secret, keys_of_set
 from origin.http.path_prefixes import split_token
@@ -73,7 +73,7 @@ def read_key_set(data: bytes) -> str:
 
 def read_sessions(data: bytes) -> str:
     """Merge what another process tells of sessions; no name ever has more than it may."""
-    sessions = ViewerSessions(1, SessionLimits(), clock=lambda: 1000.0)
+    sessions = ViewerSessions(1, AccessLimits(), clock=lambda: 1000.0)
     sessions.enter("anna", "t", 2000.0, "192.0.2.7", "Player")
     try:
         told = read_message(_RECORDS, data, "list of sessions")

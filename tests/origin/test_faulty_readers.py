@@ -16,7 +16,8 @@ import packager.reader_guard
 from media.rtmp.connection import PublisherConnection
 from origin.access.guess_delay import GuessDelay
 from origin.ingest.admission import IngestAdmission
-from origin.ingest.rtmp import RtmpLimits, RtmpServer
+from origin.ingest.limits import IngestLimits
+from origin.ingest.rtmp import RtmpServer
 from origin.radio.mounts.mount import Mount
 from packager.concurrency import background_task
 from packager.radio.source_client_station import SourceClientSession, SourceClientStation
@@ -54,7 +55,7 @@ async def rtmp() -> AsyncIterator[Callable[[bytes], Awaitable[bytes]]]:
     admission = IngestAdmission(
         {"studio": PublishedSource("studio")}, live_authorization({"studio": "key"}), GuessDelay(2, 0.05)
     )
-    server = RtmpServer(admission, RtmpLimits())
+    server = RtmpServer(admission, IngestLimits())
     running = asyncio.ensure_future(server.run())
     listening = await loop.create_server(server.protocol, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]

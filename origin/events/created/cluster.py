@@ -109,10 +109,10 @@ class CreatedChannelsOfCluster:
         self._events = events
         self._limits = limits
         self._gone = BoundedDict[str, tuple[float, str]](created.limits.channels)
-        self.records = SharedRecords(connection, events.streams, self, limits.records)
+        self.records = SharedRecords(connection, events.streams, self, limits)
         self.token = events.streams.token
         self.answers = OwnAnswers(
-            connection, events.streams, self.records, lambda: created.limits.channels, limits.answers
+            connection, events.streams, self.records, lambda: created.limits.channels, limits
         )
 
     async def run(self) -> None:
@@ -201,7 +201,7 @@ class CreatedChannelsOfCluster:
     @property
     def stop_seconds(self) -> float:
         """For how long the end of an answer that was stopped is waited for."""
-        return self._limits.answers.stop_seconds
+        return self._limits.stop_seconds
 
     async def catch_up(self) -> None:
         """Wait for the channels that other nodes have made.
@@ -215,7 +215,7 @@ class CreatedChannelsOfCluster:
             raise self._away(error) from None
 
     def _away(self, error: RedisUnavailableError) -> RefusalError:
-        seconds = str(self._limits.records.retry_seconds)
+        seconds = str(self._limits.record_retry_seconds)
         return RefusalError(503, f"Redis has the channels of a cluster: {error}", {"retry-after": seconds})
 
     # Events
@@ -253,7 +253,7 @@ class CreatedChannelsOfCluster:
             RefusalError: Redis is away.
         """
         try:
-            async with asyncio.timeout(self._limits.events.publish_seconds):
+            async with asyncio.timeout(self._limits.publish_seconds):
                 await self._connection.wait_until_up()
                 await self._events.reader.catch_up(shared.name)
         except (RedisUnavailableError, TimeoutError) as error:
@@ -266,9 +266,9 @@ class CreatedChannelsOfCluster:
     async def _end_lost_answers(self) -> None:
         """End the answers that are read here, and whose nodes are gone."""
         while True:
-            await asyncio.sleep(self._limits.answers.look_seconds)
+            await asyncio.sleep(self._limits.answer_look_seconds)
             followed = self._created.followed_answers()
-            is_settled = time.monotonic() - self._connection.up_since >= self._limits.answers.up_seconds
+            is_settled = time.monotonic() - self._connection.up_since >= self._limits.up_seconds
             if not followed or not self._connection.is_up or not is_settled:
                 continue
             try:

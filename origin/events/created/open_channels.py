@@ -27,7 +27,7 @@ from origin.events.created.limits import CreationLimits
 from origin.events.created.records import ChannelSettings, CreatedChannel, Records
 from origin.events.disk_history import EventHistory
 from origin.events.event_log import Event
-from origin.events.limits import EventPublishLimits
+from origin.events.limits import EventLimits
 from origin.events.publishing import EventPublisher
 from origin.events.shared_event_channel import SharedEventChannel
 from origin.http1.body_writer import at_end
@@ -78,7 +78,7 @@ class ChannelMaker:
     options: Callable[[ChannelSettings], EventChannelOptions]
     count: Callable[[int], None] = lambda _: None
     history: Callable[[EventChannel, ChannelSettings], EventHistory] | None = None
-    publish: EventPublishLimits = field(default_factory=EventPublishLimits)
+    publish: EventLimits = field(default_factory=EventLimits)
     templates: Mapping[str, Template] = field(default_factory=dict)
     keys: Mapping[str, ChannelKeys] = field(default_factory=dict)
     last_events: Callable[[CreatedChannel, EventChannel, str], Sequence[tuple[str, str]]] = lambda *_: (

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import structlog
 
@@ -23,39 +22,14 @@ from origin.events.shared_event_channel import encoded
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventRetention, EventStreams, PutOutcome
 from packager.cluster.event_writer import APPEND_BYTES, APPEND_EVENTS
-from packager.cluster.limits import AnswerLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
-from packager.cluster.shared_records import RecordRefusedError
+from packager.cluster.shared_records import RecordRefusedError, SharedRecords
 
 log = structlog.get_logger()
 
 LOST = "lost"
 """Reason for which an answer is stopped that other nodes have ended, as its own seemed to be gone."""
-
-
-class RecordChanges(Protocol):
-    """Changes the records of channels at all nodes."""
-
-    async def create(
-        self,
-        name: str,
-        number: str,
-        line: bytes,
-        most: int,
-        most_of_creator: int | None,
-        *,
-        is_repeated: bool = False,
-    ) -> None:
-        """Make a channel."""
-
-    async def change(self, name: str, line: bytes) -> None:
-        """Change a channel."""
-
-    def undo(self, name: str, number: str) -> None:
-        """Delete a channel of which nobody knows, soon."""
-
-    async def catch_up(self) -> None:
-        """Wait until this node knows all that was changed before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,9 +85,9 @@ class OwnAnswers:
         self,
         connection: RedisConnection,
         streams: EventStreams,
-        records: RecordChanges,
+        records: SharedRecords,
         most: Callable[[], int],
-        limits: AnswerLimits,
+        limits: ClusterLimits,
     ) -> None:
         self._connection = connection
         self._streams = streams
@@ -203,7 +177,7 @@ class OwnAnswers:
                     await self._send(answer)
                 except RedisUnavailableError:
                     answer.settled.set()
-                    await asyncio.sleep(self._limits.pause_seconds)
+                    await asyncio.sleep(self._limits.answer_pause_seconds)
         finally:
             answer.is_sending = False
 
@@ -231,7 +205,7 @@ class OwnAnswers:
     async def _look_again(self) -> None:
         """Wait until this node knows what others have changed, or deleted, or what Redis had lost is back."""
         await self._records.catch_up()
-        await asyncio.sleep(self._limits.pause_seconds)
+        await asyncio.sleep(self._limits.answer_pause_seconds)
 
     async def _register(self, answer: OwnAnswer) -> None:
         record = answer.record
@@ -306,7 +280,7 @@ class OwnAnswers:
     async def _count_readers(self) -> None:
         """Ask how many readers the answers that go on have at other nodes."""
         while True:
-            await asyncio.sleep(self._limits.look_seconds)
+            await asyncio.sleep(self._limits.answer_look_seconds)
             asked = [one for one in self._answers.values() if one.is_registered and not one.channel.ended]
             for begin in range(0, len(asked), self._limits.looked_at_once):
                 some = asked[begin : begin + self._limits.looked_at_once]

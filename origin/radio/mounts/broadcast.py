@@ -41,7 +41,7 @@ class StationBroadcast:
     ) -> None:
         self._options = options
         self._accompany = accompany
-        limits, listener = options.limits, options.limits.listener
+        limits, listener = options.limits, options.limits
         self.ring = AudioRing(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
         self.audience = Listeners(name, self.ring, listener, clock, count)
         self.facts: StationFacts | None = None
@@ -57,7 +57,7 @@ class StationBroadcast:
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Add a listener whose response head was sent; its ``done`` completes when it has left."""
         if self.is_closed:
-            stream.end(self._options.limits.listener.close_seconds)
+            stream.end(self._options.limits.close_seconds)
             listener.finish()
             return
         self._accompany(listener)

@@ -100,7 +100,7 @@ class FollowedMount:
                 NewMark(token, mark.position.as_integer_ratio(), mark.media_time.as_integer_ratio())
             )
 
-        listener.listener_time = ListenerTime(publish_mark, self.options.limits.listener_times)
+        listener.listener_time = ListenerTime(publish_mark, self.options.limits)
         listener.done.add_done_callback(lambda _: self._gone_tokens.append(token))
 
     async def run(self) -> None:

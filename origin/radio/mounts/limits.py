@@ -14,11 +14,34 @@ RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
 """Backoff of a relay's reconnections; any audio resets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerLimits:
-    """Limits of one listener: its burst, and how far it may fall behind.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadioLimits:
+    """The limits of a server's stations.
 
     Attributes:
+        events: of each mount's event channel.
+        station: of each station that plays a folder.
+        silent_seconds: without any data before it reconnects.
+        relayed_source: how far the stream may be from real time.
+        guard: limits of connecting to other servers.
+        live_source: of each station with source clients.
+        simulcast: of the stations' live channels.
+        refusal_log: of the lines about refused source clients.
+        log_last_seconds: how long the end of the program waits until the last lines are written.
+        log_text_bytes: most bytes of an address, a Referer or a User-Agent in a line.
+        silence_seconds: a mount without audio for so long is down.
+        fallback_seconds: a source without audio for so long is replaced by the fallback; blocks come each
+            second.
+        idle_seconds: how long a source on demand keeps playing without listeners.
+        watch_seconds: interval at which silence and demand are checked.
+        ring_bytes: smallest ring: two seconds of the highest bitrate.
+        retry_seconds: Retry-After of a listener or reader that finds no room.
+        reported_listeners: most listeners of one report of another process that serves some.
+        reported_characters: most characters of their programs' names in it.
+        listener_marks: most marks of one listener; beyond, the oldest are forgotten.
+        listener_gone_seconds: how long the times of a closed connection are kept: its player still has audio
+            buffered.
+        intro: limits of the intro that listeners hear first.
         burst_bytes: bytes of the newest audio that it gets at once.
         queue_bytes: bytes by which it may fall behind.
         skips: whether it then skips ahead to recent audio; else it is dropped.
@@ -29,47 +52,6 @@ class ListenerLimits:
         intro_step_bytes: most bytes of the intro that are sent at a time.
     """
 
-    burst_bytes: int = 64 * 1024
-    queue_bytes: int = 512 * 1024
-    skips: bool = False
-    write_bytes: int = 128 * 1024
-    probe_seconds: float = 2.0
-    close_seconds: float = 0.5
-    written_at_once: int = 250
-    intro_step_bytes: int = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerTimeLimits:
-    """Limits of what is remembered about what listeners have heard.
-
-    Attributes:
-        marks: most marks of one listener; beyond, the oldest are forgotten.
-        gone_seconds: how long the times of a closed connection are kept: its player still has audio buffered.
-    """
-
-    marks: int = 8
-    gone_seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountLimits:
-    """Limits of a mount: waits for its station and listeners, and buffers.
-
-    Attributes:
-        silence_seconds: a mount without audio for so long is down.
-        fallback_seconds: a source without audio for so long is replaced by the fallback; blocks come each
-            second.
-        idle_seconds: how long a source on demand keeps playing without listeners.
-        watch_seconds: interval at which silence and demand are checked.
-        ring_bytes: smallest ring: two seconds of the highest bitrate.
-        retry_seconds: Retry-After of a listener or reader that finds no room.
-        reported_listeners: most listeners of one report of another process that serves some.
-        reported_characters: most characters of their programs' names in it.
-        listener_times: limits of the listeners' media times that are kept.
-        intro: limits of the intro that listeners hear first.
-    """
-
     silence_seconds: float = 5.0
     fallback_seconds: float = 2.5
     idle_seconds: float = 10.0
@@ -78,61 +60,27 @@ class MountLimits:
     retry_seconds: int = 10
     reported_listeners: int = 500
     reported_characters: int = 1000
-    listener: ListenerLimits = field(default_factory=ListenerLimits)
-    listener_times: ListenerTimeLimits = field(default_factory=ListenerTimeLimits)
+    burst_bytes: int = 64 * 1024
+    queue_bytes: int = 512 * 1024
+    skips: bool = False
+    write_bytes: int = 128 * 1024
+    probe_seconds: float = 2.0
+    close_seconds: float = 0.5
+    written_at_once: int = 250
+    intro_step_bytes: int = 64 * 1024
+    listener_marks: int = 8
+    listener_gone_seconds: float = 60.0
     intro: IntroLimits = field(default_factory=IntroLimits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayLimits:
-    """Timeouts and retries of a relay's upstream connection.
-
-    Attributes:
-        silent_seconds: without any data before it reconnects.
-        live_source: how far the stream may be from real time.
-        guard: limits of connecting to other servers.
-    """
-
-    connect_seconds: float = 10.0
-    silent_seconds: float = 10.0
-    retry: RetryPolicy = RELAY_RETRY
-    live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
-    guard: GuardLimits = field(default_factory=GuardLimits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessLogLimits:
-    """Limits of the access log.
-
-    Attributes:
-        last_seconds: how long the end of the program waits until the last lines are written.
-        text_bytes: most bytes of an address, a Referer or a User-Agent in a line.
-    """
-
-    last_seconds: float = 2.0
-    text_bytes: int = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RadioLimits:
-    """The limits of a server's stations.
-
-    Attributes:
-        events: of each mount's event channel.
-        station: of each station that plays a folder.
-        relay: of each station that relays another server's stream.
-        live_source: of each station with source clients.
-        simulcast: of the stations' live channels.
-        refusal_log: of the lines about refused source clients.
-        access_log: of the log of the stations' requests.
-    """
-
-    mount: MountLimits = field(default_factory=MountLimits)
     events: ChannelLimits = field(default_factory=ChannelLimits)
     station: StationLimits = field(default_factory=StationLimits)
-    relay: RelayLimits = field(default_factory=RelayLimits)
+    connect_seconds: float = 10.0
+    silent_seconds: float = 10.0
+    relay_retry: RetryPolicy = RELAY_RETRY
+    relayed_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
+    guard: GuardLimits = field(default_factory=GuardLimits)
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     simulcast: SimulcastLimits = field(default_factory=SimulcastLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
-    access_log: AccessLogLimits = field(default_factory=AccessLogLimits)
+    log_last_seconds: float = 2.0
+    log_text_bytes: int = 1000
     webhook: WebhookLimits = field(default_factory=WebhookLimits)

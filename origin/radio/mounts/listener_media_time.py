@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from origin.radio.mounts.limits import ListenerTimeLimits
+from origin.radio.mounts.limits import RadioLimits
 
 GONE_LISTENERS = 10_000
 """Most closed connections whose times are kept; beyond, the oldest are forgotten."""
@@ -46,9 +46,9 @@ class ListenerTime:
 
     __slots__ = ("_tell", "marks")
 
-    def __init__(self, tell: Callable[[MediaTimeMark], None], limits: ListenerTimeLimits) -> None:
+    def __init__(self, tell: Callable[[MediaTimeMark], None], limits: RadioLimits) -> None:
         self._tell = tell
-        self.marks: deque[MediaTimeMark] = deque(maxlen=limits.marks)
+        self.marks: deque[MediaTimeMark] = deque(maxlen=limits.listener_marks)
 
     def begin(self, media_time: Fraction, position: Fraction = Fraction(0)) -> None:
         """Note the media time of the station's first audio, behind some seconds of other audio."""
@@ -72,7 +72,7 @@ class ListenerTime:
 class ListenerTimes:
     """The marks of all connections of a mount that have a token."""
 
-    def __init__(self, clock: Callable[[], float], limits: ListenerTimeLimits) -> None:
+    def __init__(self, clock: Callable[[], float], limits: RadioLimits) -> None:
         self._clock = clock
         self._limits = limits
         self._known: dict[str, ListenerTime] = {}
@@ -99,7 +99,7 @@ class ListenerTimes:
         return [] if listener_time is None else list(listener_time.marks)
 
     def _forget(self) -> None:
-        oldest = self._clock() - self._limits.gone_seconds
+        oldest = self._clock() - self._limits.listener_gone_seconds
         while self._gone and (self._gone[0][0] < oldest or len(self._gone) > GONE_LISTENERS):
             _, token, listener_time = self._gone.popleft()
             if self._known.get(token) is listener_time:

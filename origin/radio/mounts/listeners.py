@@ -20,7 +20,7 @@ from origin.fan_out.broadcast_writer import CaughtUpReaders
 from origin.fan_out.ring import LaggedError
 from origin.http1.body_writer import Stream, as_chunk
 from origin.radio.mounts.audio_ring import AudioCursor, AudioRing
-from origin.radio.mounts.limits import ListenerLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.listener_media_time import ListenerTime
 from packager.radio.intro import Intro
 
@@ -144,7 +144,7 @@ class Listeners:
         self,
         mount: str,
         ring: AudioRing,
-        limits: ListenerLimits,
+        limits: RadioLimits,
         clock: Callable[[], float],
         count: Callable[[int], None],
     ) -> None:

@@ -18,7 +18,7 @@ from origin.radio.mounts.audio_ring import MountBlock
 from origin.radio.mounts.broadcast import StationBroadcast
 from origin.radio.mounts.icy_headers import StationDescription, describe_station
 from origin.radio.mounts.internal_subscribers import Subscribers
-from origin.radio.mounts.limits import MountLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.listeners import Listener
 from origin.radio.mounts.listeners_elsewhere import ListenersElsewhere, ListenerThere
 from origin.radio.mounts.mount_entries import (
@@ -41,7 +41,7 @@ from packager.radio.source_client_station import SourceClientStation
 class Silence:
     """Measures how long a mount, and its own station, have given no audio."""
 
-    def __init__(self, clock: Callable[[], float], limits: MountLimits) -> None:
+    def __init__(self, clock: Callable[[], float], limits: RadioLimits) -> None:
         self._clock = clock
         self._limits = limits
         self._begun = clock()
@@ -343,7 +343,7 @@ class Mount:
         self.close()
 
     def close(self) -> None:
-        """Disconnect all listeners; those that don't read, after `ListenerLimits.close_seconds`."""
+        """Disconnect all listeners; those that don't read, after `RadioLimits.close_seconds`."""
         self.broadcast.close()
         if self._dismiss is not None:
             self._dismiss()

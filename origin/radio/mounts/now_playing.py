@@ -56,7 +56,7 @@ class NowPlaying:
     ) -> None:
         self.channel = EventChannel(f"radio/{name}", new_epoch(), options.events, clock, count)
         self.titles: deque[PlayedTitle] = deque(maxlen=options.events.history)
-        self._listener_times = ListenerTimes(clock, options.limits.listener_times)
+        self._listener_times = ListenerTimes(clock, options.limits)
 
     def change(self, title: str, media_time: Fraction) -> None:
         """Publish a new title."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from media.mp3.icy import METAINT
 from origin.events.limits import ChannelLimits
-from origin.radio.mounts.limits import MountLimits
+from origin.radio.mounts.limits import RadioLimits
 from packager.radio.intro import Intro
 
 
@@ -49,4 +49,4 @@ class MountOptions:
     listener_password: str = field(default="", repr=False)
     has_listener_webhook: bool = False
     intro: Intro | None = None
-    limits: MountLimits = field(default_factory=MountLimits)
+    limits: RadioLimits = field(default_factory=RadioLimits)

@@ -19,10 +19,8 @@ from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import Secret, presents_key
 from origin.access.authorization import Action, NamedResource, ResourceKind
-from origin.access.policy import AccessPolicy
-from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import token_of
-from origin.access.visible_items import VisibleItems, needs_token, visible_to
+from origin.access.visible_items import VisibleItems
 from origin.config.kept_secrets import SecretsError
 from origin.config.options import event_templates
 from origin.events.channel import EventChannel
@@ -30,12 +28,11 @@ from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
 from origin.http1.answer_turns import AnswerTurns
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments
 from origin.radio.mounts.mount import Mount
-from origin.radio.station_access import StationAccess
 from origin.recordings.handler import describe
 from origin.responses.base_url import base_url
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import RefusalError, plain_refusal
 from origin.server.endpoints.descriptions import (
     NO_RECORDINGS,
     describe_closed_channel,
@@ -82,22 +79,13 @@ class NamedItem(Protocol):
 Item = TypeVar("Item", bound=NamedItem)
 
 
-def routes(
-    services: Services,
-    access: AccessPolicy,
-    station_access: StationAccess,
-    guard: TokenGuard | None,
-    tables: Mapping[str, TableEndpoint],
-) -> list[BaseRoute]:
+def routes(services: Services, tables: Mapping[str, TableEndpoint]) -> list[BaseRoute]:
     """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
     Args:
-        access: decides who sees the details of ``/health``, and the keys of channels.
-        station_access: decides who may see a station's titles.
-        guard: checks the tokens with which protected channels and stations are listed.
         tables: answer requests for the configuration of what is listed, by section.
     """
-    answers = Api(services, access, station_access, guard, tables)
+    answers = Api(services, tables)
     return [
         Route(VISITOR_ADDRESS, answers.visitor),
         Route(f"{ITEM_PREFIX}live/{{name:path}}", answers.live_item),
@@ -118,20 +106,10 @@ def routes(
 class Api:
     """The endpoints; each list is an array of objects."""
 
-    def __init__(
-        self,
-        services: Services,
-        access: AccessPolicy,
-        station_access: StationAccess,
-        guard: TokenGuard | None,
-        tables: Mapping[str, TableEndpoint],
-    ) -> None:
-        self._guard = guard
+    def __init__(self, services: Services, tables: Mapping[str, TableEndpoint]) -> None:
         self._tables = tables
-        self._services_of = services
-        self._access = access
-        self._station_access = station_access
-        self._authorization = services.authorization
+        self._services = services
+        self._access = services.access
         self._oldest_dates = OldestDates(StoredSegments(services.live.dvr_bucket, PastBlocks))
 
     async def visitor(self, request: Request) -> Response:
@@ -144,19 +122,20 @@ class Api:
             "administrator": is_admin,
             "url": base_url(request),
         }
-        if is_admin and self._services_of.sessions is not None:
+        if is_admin and self._services.sessions is not None:
             shown["counts_viewers"] = True
-        if is_admin and self._services_of.library.preparation is not None:
+        if is_admin and self._services.library.preparation is not None:
             shown["prepares_films"] = True
         if has_lists and (hidden := await self._hidden(request, is_admin=is_admin)):
             shown["hidden"] = hidden
-        if has_lists and event_templates(self._services_of.config):
+        if has_lists and event_templates(self._services.config):
             shown["channels_at_run_time"] = True
         return as_json(shown)
 
     async def _hidden(self, request: Request, *, is_admin: bool) -> list[str]:
         """Name the lists that don't show all of their items to a request."""
-        guard, services = self._guard, self._services_of
+        services = self._services
+        guard = services.guard
         if guard is None or is_admin:
             return []
         token = token_of(request.scope, guard.keys)
@@ -176,14 +155,14 @@ class Api:
         """List the live channels, those that other nodes of the cluster make after the server's own."""
         if not CONFIGURATION.isdisjoint(request.query_params):
             return await self._tables["live"].list_all(request)
-        live = self._services_of.live
+        live = self._services.live
         streams: list[Channel | LiveStream] = [*live.channels.values(), *live.streams_of_others()]
         return await self._page(request, "live", streams, self._describe_channels)
 
     async def live_item(self, request: Request) -> Response:
         """Describe a channel, without its publisher, and the one recording that the address names."""
         name, _, recording = request.path_params["name"].partition("/")
-        live = self._services_of.live
+        live = self._services.live
         if (channel := live.channels.get(name)) is not None:
             found = [await self._describe_channel(request, channel, recording)]
         else:
@@ -191,7 +170,7 @@ class Api:
             found = [await self._describe_stream(request, one, recording) for one in others]
         for one in found:
             one["publisher"] = None
-        kept = self._services_of.recordings.get(name)
+        kept = self._services.recordings.get(name)
         if kept is not None and kept.get(recording) is not None:
             # A token for a recording opens that alone.
             if not (await self._visible(request, "live")).shows(f"/live/{name}"):
@@ -217,13 +196,13 @@ class Api:
         self, request: Request, channel: Channel, recording: str | None = None
     ) -> dict[str, Any]:
         """Describe a channel, with all recordings or with one."""
-        server, live = self._services_of.config.server, self._services_of.live
+        server, live = self._services.config.server, self._services.live
         # The nodes of a cluster serve one log, which may have more than this node's own.
         served = live.served_stream(channel)
         oldest = await self._oldest(request, "live", served)
         return {
             **describe_stream(channel.stream, channel.state, served.viewers, oldest),
-            "window_hours": self._services_of.config.limits.window_hours,
+            "window_hours": self._services.config.limits.window_hours,
             "dvr_seconds": max(channel.options.dvr_window, channel.options.past_seconds),
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
@@ -237,7 +216,7 @@ class Api:
         oldest = await self._oldest(request, "live", stream)
         return {
             **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
-            "window_hours": self._services_of.config.limits.window_hours,
+            "window_hours": self._services.config.limits.window_hours,
             **self._describe_owner(stream.name),
             "restarts": 0,
             "publisher": None,
@@ -253,7 +232,7 @@ class Api:
         """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token."""
         visible = await self._visible(request, area)
         if not visible.may_fetch(f"/{area}/{name}"):
-            return needs_token(request, self._guard, f"/{area}/{name}")
+            raise self._access.needs_token(request, f"/{area}/{name}")
         return as_json(visible.based(found if visible.shows(f"/{area}/{name}") else []))
 
     async def _page(
@@ -293,19 +272,19 @@ class Api:
             return known[area]
         keys: Iterable[Secret] = ()
         if area == "radio":
-            keys = self._readers_secrets(ResourceKind.RADIO, self._services_of.mounts)
+            keys = self._readers_secrets(ResourceKind.RADIO, self._services.mounts)
         elif area == "events":
-            keys = self._readers_secrets(ResourceKind.EVENTS, self._services_of.events.channels)
+            keys = self._readers_secrets(ResourceKind.EVENTS, self._services.events.channels)
         further = islice(keys, CHECKED_AT_ONCE)
-        known[area] = await visible_to(request, self._guard, self._access, further)
+        known[area] = await self._access.visible_to(request, further)
         return known[area]
 
     def _readers_secrets(self, kind: ResourceKind, names: Iterable[str]) -> Iterator[Secret]:
-        return self._authorization.readers_secrets(NamedResource(kind, name) for name in names)
+        return self._services.authorization.readers_secrets(NamedResource(kind, name) for name in names)
 
     def _describe_owner(self, channel: str) -> dict[str, object]:
         """Describe which node of a cluster makes what all serve of a channel, and its state there."""
-        cluster = self._services_of.live.cluster
+        cluster = self._services.live.cluster
         if cluster is None:
             return {}
         owner = cluster.owners.get(f"{LIVE}/{channel}")
@@ -315,7 +294,7 @@ class Api:
 
     async def _recordings(self, request: Request, channel: str, named: str | None) -> Mapping[str, object]:
         """Describe a channel's newest recordings, or the one with a name alone."""
-        every, guard = self._services_of.recordings.get(channel), self._guard
+        every, guard = self._services.recordings.get(channel), self._services.guard
         is_hidden = guard is not None and guard.protected.hides_recordings(channel)
         if every is None:
             return NO_RECORDINGS
@@ -335,12 +314,12 @@ class Api:
     async def recordings(self, request: Request) -> Response:
         """List the recordings of a channel or station, the newest first."""
         name = request.path_params["channel"]
-        mount = self._services_of.mounts.get(name)
-        is_heard = mount is None or await self._station_access.accessible(request, [mount])
+        mount = self._services.mounts.get(name)
+        is_heard = mount is None or await self._services.station_access.accessible(request, [mount])
         visible = await self._visible(request, "live" if mount is None else "radio")
         if not is_heard or not visible.shows(f"/live/{name}/recordings/"):
-            return needs_token(request, self._guard, f"/live/{name}/recordings/")
-        if (every := self._services_of.recordings.get(name)) is None:
+            raise self._access.needs_token(request, f"/live/{name}/recordings/")
+        if (every := self._services.recordings.get(name)) is None:
             return plain_refusal(404, headers=UNCACHED)
         page, recordings = ListPage.of(request.query_params), tuple(every)
         described = await AnswerTurns.of(request.scope).spread(
@@ -354,38 +333,34 @@ class Api:
         A key that an earlier start has made is null: only its hash is known.
         """
         channel = request.path_params["channel"]
-        refusal = await self._refuse_key(request, channel)
-        return refusal or as_json({"publish_key": self._services_of.publishers.keys.key(channel) or None})
+        await self._require_key(request, channel)
+        return as_json({"publish_key": self._services.publishers.keys.key(channel) or None})
 
     async def renew_publish_key(self, request: Request) -> Response:
         """Make another key of a channel for the administrator, in place of one that was made."""
         channel = request.path_params["channel"]
-        refusal = await self._refuse_key(request, channel)
-        if refusal is not None:
-            return refusal
-        if not self._services_of.publishers.may_renew_key(channel):
+        await self._require_key(request, channel)
+        if not self._services.publishers.may_renew_key(channel):
             return plain_refusal(409, "publish_key is in the configuration: change it there", UNCACHED)
         try:
-            return as_json({"publish_key": await self._services_of.publishers.renew_key(channel)})
+            return as_json({"publish_key": await self._services.publishers.renew_key(channel)})
         except (OSError, SecretsError) as error:
             log.error("publish_key can't be changed", channel=channel, reason=str(error))
             return plain_refusal(503, "the server can't keep another key: see its log", UNCACHED)
 
-    async def _refuse_key(self, request: Request, channel: str) -> Response | None:
-        if (refusal := await self._access.refuse_others(request)) is not None:
-            return refusal
-        return None if channel in self._services_of.publishers.keys else plain_refusal(404, headers=UNCACHED)
+    async def _require_key(self, request: Request, channel: str) -> None:
+        await self._access.require_admin(request)
+        if channel not in self._services.publishers.keys:
+            raise RefusalError(404, "")
 
     async def radio(self, request: Request) -> Response:
         """List the stations, without details of those that the request may not listen to."""
         if not CONFIGURATION.isdisjoint(request.query_params):
             return await self._tables["radio"].list_all(request)
-        every = tuple(self._services_of.mounts.values())
+        every = tuple(self._services.mounts.values())
         listed = [one for one in every if not one.options.is_hidden]
         if len(listed) < len(every) and presents_key(request, with_basic=False):
-            keys = islice(
-                self._readers_secrets(ResourceKind.RADIO, self._services_of.mounts), CHECKED_AT_ONCE
-            )
+            keys = islice(self._readers_secrets(ResourceKind.RADIO, self._services.mounts), CHECKED_AT_ONCE)
             if await self._access.shows_all(request, *keys):
                 return await self._page(request, "radio", every, self._stations)
         return await self._page(request, "radio", listed, self._stations)
@@ -394,7 +369,7 @@ class Api:
         """Describe a station, and the one recording that the address names."""
         # Behind the name, an address of the page may also have a moment of the station's past.
         name, _, recording = request.path_params["name"].partition("/")
-        mount = self._services_of.mounts.get(name)
+        mount = self._services.mounts.get(name)
         found = [] if mount is None else await self._stations(request, [mount], recording)
         return await self._item(request, "radio", name, found)
 
@@ -402,7 +377,7 @@ class Api:
         self, request: Request, mounts: Sequence[Mount], recording: str | None = None
     ) -> Described:
         """Describe stations, as many as have no more recordings together than a page may have items."""
-        heard = await self._station_access.accessible(request, mounts)
+        heard = await self._services.station_access.accessible(request, mounts)
 
         async def describe_next(mount: Mount) -> dict[str, Any]:
             if mount.name not in heard:
@@ -414,21 +389,21 @@ class Api:
     async def _describe_station(
         self, request: Request, mount: Mount, recording: str | None
     ) -> dict[str, object]:
-        stream = self._services_of.live.simulcast_stream(mount.name)
+        stream = self._services.live.simulcast_stream(mount.name)
         oldest = None if stream is None else await self._oldest(request, "radio", stream)
-        window_hours = self._services_of.config.limits.window_hours
+        window_hours = self._services.config.limits.window_hours
         recordings = await self._recordings(request, mount.name, recording)
         return describe_station(mount, stream, recordings, oldest, window_hours=window_hours)
 
     async def events(self, request: Request) -> Response:
         """List the event channels, without details of those that the request may not read."""
-        channels = self._services_of.events.channels.values()
+        channels = self._services.events.channels.values()
         return await self._page(request, "events", channels, self._event_channels)
 
     async def events_item(self, request: Request) -> Response:
         """Describe one event channel."""
         name = request.path_params["name"]
-        channel = self._services_of.events.channels.get(name)
+        channel = self._services.events.channels.get(name)
         channels = [] if channel is None else [channel]
         return await self._item(request, "events", name, await self._event_channels(request, channels))
 
@@ -441,14 +416,14 @@ class Api:
             return list(map(describe_relay, relays))
 
         # Where the channel of a relay is for those with a token, its relay isn't listed to others either.
-        return await self._page(request, "events", self._services_of.events.relays.values(), describe_all)
+        return await self._page(request, "events", self._services.events.relays.values(), describe_all)
 
     async def _event_channels(self, request: Request, channels: Sequence[EventChannel]) -> Described:
         if presents_key(request, with_basic=False):
             channels = channels[:CHECKED_AT_ONCE]
         resources, authorization = (
             [NamedResource(ResourceKind.EVENTS, one.name) for one in channels],
-            self._authorization,
+            self._services.authorization,
         )
         readable = await authorization.permissions(request, Action.READ, resources, with_basic=False)
         return [
@@ -460,15 +435,15 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """Answer 200, or 503 during shutdown; the body describes the services."""
-        workers = self._services_of.workers
-        report = health(self._services_of, {} if workers is None else await workers.states())
+        workers = self._services.workers
+        report = health(self._services, {} if workers is None else await workers.states())
         if not await self._access.may_see(request, "health"):
             report = {key: report[key] for key in ("live", "ready")}
         return as_json(report, 200 if report["ready"] else 503)
 
     async def metrics(self, _: Request) -> Response:
         """Write all metrics as Prometheus text."""
-        text = await exposition(self._services_of.registry, self._services_of.workers)
+        text = await exposition(self._services.registry, self._services.workers)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 

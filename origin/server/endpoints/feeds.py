@@ -18,13 +18,10 @@ from starlette.routing import BaseRoute, Route
 from media.television import rss
 from media.television.rss import FeedDescription, FeedItem
 from origin.access.authentication import client_address
-from origin.access.policy import AccessPolicy
-from origin.access.protected_addresses import TokenGuard
-from origin.access.visible_items import VisibleItems, needs_token, visible_to
+from origin.access.visible_items import VisibleItems
 from origin.answers.asgi import ReplyResponse
 from origin.http.client_limits import network_of
 from origin.http1.answer_turns import AnswerTurns
-from origin.radio.station_access import StationAccess
 from origin.recordings.handler import RecordingHandler
 from origin.responses.json_response import UNCACHED
 from origin.responses.refusal import plain_refusal
@@ -55,19 +52,13 @@ class Enclosure(NamedTuple):
     media_type: str
 
 
-def routes(
-    services: Services,
-    access: AccessPolicy,
-    station_access: StationAccess,
-    guard: TokenGuard | None,
-    movies: RecordingHandler,
-) -> list[BaseRoute]:
+def routes(services: Services, movies: RecordingHandler) -> list[BaseRoute]:
     """Make the routes.
 
     Args:
         movies: answers requests for the MP4s of recordings, and measures these.
     """
-    feeds = RecordingFeeds(services, access, station_access, guard, movies)
+    feeds = RecordingFeeds(services, movies)
     return [
         Route("/recordings/feed.xml", feeds.of_all),
         Route("/recordings/{channel}/feed.xml", feeds.of_channel),
@@ -77,24 +68,14 @@ def routes(
 class RecordingFeeds:
     """The endpoints of the feeds."""
 
-    def __init__(
-        self,
-        services: Services,
-        access: AccessPolicy,
-        station_access: StationAccess,
-        guard: TokenGuard | None,
-        movies: RecordingHandler,
-    ) -> None:
+    def __init__(self, services: Services, movies: RecordingHandler) -> None:
         self._services = services
-        self._access = access
-        self._station_access = station_access
-        self._guard = guard
         self._movies = movies
         self._enclosures = BoundedDict[tuple[str, RecordingMetadata], Enclosure](SIZES_KEPT)
 
     async def of_all(self, request: Request) -> Response:
         """Answer with the newest recordings of all channels and stations."""
-        visible = await visible_to(request, self._guard, self._access)
+        visible = await self._services.access.visible_to(request)
         shown = await self._shown(request, visible, tuple(self._services.recordings))
         return await self._answer(request, visible, shown, "Recordings", "/recordings/feed.xml")
 
@@ -103,17 +84,17 @@ class RecordingFeeds:
         channel = request.path_params["channel"]
         if channel not in self._services.recordings:
             return plain_refusal(404, headers=UNCACHED)
-        visible = await visible_to(request, self._guard, self._access)
+        visible = await self._services.access.visible_to(request)
         shown = await self._shown(request, visible, (channel,))
         if not shown:
-            return needs_token(request, self._guard, f"/live/{channel}/recordings/")
+            raise self._services.access.needs_token(request, f"/live/{channel}/recordings/")
         return await self._answer(request, visible, shown, channel, f"/recordings/{quote(channel)}/feed.xml")
 
     async def _shown(self, request: Request, visible: VisibleItems, names: Sequence[str]) -> list[str]:
         """Return those of some channels whose recordings a request may have."""
         mounts = self._services.mounts
         stations = [mounts[name] for name in names if name in mounts]
-        heard = await self._station_access.accessible(request, stations)
+        heard = await self._services.station_access.accessible(request, stations)
         # A hidden station is only found by its name.
         is_listed = len(names) == 1
         return [

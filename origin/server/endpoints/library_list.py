@@ -22,8 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import client_address
 from origin.access.policy import AccessPolicy, sees_covered_alone
-from origin.access.protected_addresses import TokenGuard
-from origin.access.visible_items import VisibleItems, needs_token, visible_to
+from origin.access.visible_items import VisibleItems
 from origin.answers.refusals import FOLDER_GONE, FOLDER_RETRY_SECONDS
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
 from origin.http.media_types import media_type
@@ -77,7 +76,7 @@ def routes(
     *,
     thumbnails: bool = False,
     searches: ClientLimit = UNLIMITED,
-    guard: tuple[TokenGuard, AccessPolicy] | None = None,
+    access: AccessPolicy | None = None,
     folder: FolderState | None = None,
 ) -> list[BaseRoute]:
     """Make the route of ``/api/library``.
@@ -86,12 +85,11 @@ def routes(
         is_needed: returns whether a missing folder is an error; else the list is empty.
         thumbnails: whether films have thumbnails for the seek bar.
         searches: how many requests for views one client may have under way.
-        guard: check the tokens with which protected files are listed, and the administrator's; None where no
-            file is protected.
+        access: the policy by which files are listed; without it all of them are.
         folder: whether the library's folder is there; None of a library in S3.
     """
     answers = LibraryList(
-        catalogue, is_needed, thumbnails=thumbnails, searches=searches, guard=guard, folder=folder
+        catalogue, is_needed, thumbnails=thumbnails, searches=searches, access=access, folder=folder
     )
     return [Route(ADDRESS, answers.answer), Route(f"{ITEM_PREFIX}library/{{path:path}}", answers.answer_item)]
 
@@ -106,22 +104,23 @@ class LibraryList:
         *,
         thumbnails: bool = False,
         searches: ClientLimit = UNLIMITED,
-        guard: tuple[TokenGuard, AccessPolicy] | None = None,
+        access: AccessPolicy | None = None,
         folder: FolderState | None = None,
     ) -> None:
         self._folder = folder
-        self._guards: TokenGuard | None = None if guard is None else guard[0]
-        self._access: AccessPolicy | None = None if guard is None else guard[1]
+        self._access = access
         self._thumbnails = thumbnails
         self._searches = searches
         self._catalogue = catalogue
         self._is_needed = is_needed
         self._written = BoundedDict[Hashable, bytes](KEPT_PAGES)
 
-    @property
-    def _guard(self) -> TokenGuard | None:
-        """The checker of tokens; None where no file needs one."""
-        return self._guards if self._guards is not None and self._guards.protected.has_files else None
+    async def _visible_to(self, request: Request) -> VisibleItems:
+        access = self._access
+        if access is None or access.guard is None:
+            return VisibleItems(None)
+        needs_tokens = access.guard.protected.has_files or sees_covered_alone(request.scope)
+        return await access.visible_to(request) if needs_tokens else VisibleItems(None)
 
     async def answer(self, request: Request) -> Response:
         """List adaptive titles, then files; facts are null until a file has been inspected.
@@ -142,9 +141,8 @@ class LibraryList:
     async def answer_item(self, request: Request) -> Response:
         """Describe the title and the file of a path to who knows it, also where the list is protected."""
         path = request.path_params["path"]
-        guard = self._guard
-        if not (await visible_to(request, guard, self._access))(path):
-            return needs_token(request, guard, f"/vod/{path}")
+        if self._access is not None and not (await self._visible_to(request))(path):
+            raise self._access.needs_token(request, f"/vod/{path}")
         return await self._answer_page(request, path, None, None, ListPage(0, PAGE_ITEMS, {}))
 
     async def _answer_page(
@@ -156,14 +154,11 @@ class LibraryList:
         wanted: ListPage,
     ) -> Response:
         query, address = request.query_params, client_address(request)
-        visible = VisibleItems(None)
-        covered_alone = sees_covered_alone(request.scope)
-        if (guard := self._guards if covered_alone else self._guard) is not None:
-            visible = await visible_to(request, guard, self._access)
+        visible = await self._visible_to(request)
         base = visible.base
         is_listed = None if visible.guard is None else visible
         # The files that a token covers are looked for among all, too.
-        is_search = view is not None or base != "" or covered_alone
+        is_search = view is not None or base != "" or visible.covered_alone
         try:
             with self._searches.held(address) if is_search else contextlib.nullcontext():
                 if view is not None:

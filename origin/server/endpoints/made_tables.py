@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.policy import AccessPolicy, is_loopback
+from origin.access.policy import is_loopback
 from origin.config.section import shown_value
 from origin.http.token_bucket import TokenBucket
 from origin.responses.json_response import UNCACHED, as_json
@@ -54,14 +54,10 @@ _BODY = msgspec.json.Decoder(dict[str, Plain | list[Plain] | dict[str, Plain]])
 Result = TypeVar("Result")
 
 
-def endpoints(services: Services, access: AccessPolicy) -> dict[str, TableEndpoint]:
-    """Make the endpoints, by section.
-
-    Args:
-        access: decides who is the administrator.
-    """
+def endpoints(services: Services) -> dict[str, TableEndpoint]:
+    """Make the endpoints, by section."""
     changes = TokenBucket(CHANGES_AT_ONCE, CHANGES_A_SECOND)
-    return {section: TableEndpoint(services, access, section, changes) for section in AREAS}
+    return {section: TableEndpoint(services, section, changes) for section in AREAS}
 
 
 def routes(tables: Mapping[str, TableEndpoint]) -> list[BaseRoute]:
@@ -86,16 +82,14 @@ class TableEndpoint:
         changes: the changes that may come, of all sections together.
     """
 
-    def __init__(self, services: Services, access: AccessPolicy, section: str, changes: TokenBucket) -> None:
+    def __init__(self, services: Services, section: str, changes: TokenBucket) -> None:
         self._services = services
-        self._access = access
         self._section = section
         self._changes = changes
 
     async def list_all(self, request: Request) -> Response:
         """List the tables that are in effect, those of the configuration and those that were made."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._services.access.require_admin(request)
         if "schema" in request.query_params:
             return as_json(schema_of(self._section))
         reveals = _reveals(request)
@@ -113,8 +107,7 @@ class TableEndpoint:
 
     async def describe(self, request: Request) -> Response:
         """Answer with a table, whether the configuration has it or it was made."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._services.access.require_admin(request)
         reveals = _reveals(request)
         known = self._made().known(self._reload(), self._section).get(request.path_params["name"])
         if known is None:
@@ -123,16 +116,14 @@ class TableEndpoint:
 
     async def put(self, request: Request) -> Response:
         """Make a table, or replace one that was made."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._services.access.require_admin(request)
         name, values = await self._change_of(request)
         made = await _carried_out(self._made().put(self._reload(), self._section, name, values))
         return self._answer(made, 201 if made.is_new else 200)
 
     async def patch(self, request: Request) -> Response:
         """Change some keys of a table that was made."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._services.access.require_admin(request)
         name, values = await self._change_of(request)
         return self._answer(
             await _carried_out(self._made().patch(self._reload(), self._section, name, values)), 200
@@ -140,8 +131,7 @@ class TableEndpoint:
 
     async def delete(self, request: Request) -> Response:
         """Remove a table that was made."""
-        if (refused := await self._access.refuse_others(request)) is not None:
-            return refused
+        await self._services.access.require_admin(request)
         self._check_turn()
         await _carried_out(self._made().delete(self._reload(), self._section, request.path_params["name"]))
         return Response(status_code=204, headers=UNCACHED)

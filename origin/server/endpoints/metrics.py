@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -19,22 +19,24 @@ from prometheus_client.registry import Collector
 from origin.events.channel import EventChannel
 from origin.http1.access_log import RequestCounters
 from origin.server.endpoints.exposition_text import KeptLabels, exposition_text
-from origin.server.endpoints.s3_metrics import s3_metrics
 from origin.server.services.service_states import EVENT_STATES, STATES, service_states
 from origin.server.services.services import Services
 from origin.server.services.worker_interface import Workers, merged
 from origin.system.loop_lag import LoopLag
 from origin.token_relay.relay import TokenRelay
 from packager.latency_histogram import LatencyHistogram
+from packager.library.local_storage import Library
 from packager.live.channel import Channel
-from packager.publish.live_stream import LiveStream
-from packager.sources.published_source import PublishedSource
 from packager.threads import SHARED_THREADS
 
-ChannelT = TypeVar("ChannelT")
+if TYPE_CHECKING:
+    from packager.s3.library import S3Library
 
-Described = tuple[str, str, Callable[[ChannelT], float]]
-"""A metric of channels: its name without ``headwater_``, its text, and what returns a channel's value."""
+Described = tuple[str, str, str | Callable[[Any], float]]
+"""A metric of channels: its name without ``headwater_``, its text, and a channel's attribute or its reader.
+
+The name of a counter, whose values only grow while the server runs, ends in ``_total``.
+"""
 
 STATE = "headwater_state"
 """Name of the metric of the states of services."""
@@ -128,23 +130,28 @@ class ServicesCollector(Collector):
     def _live(self) -> Iterator[Metric]:
         live = self._services_of.live
         streams = {name: live.served_stream(one) for name, one in live.broadcasts.items()}
-        gauges: Iterable[Described[LiveStream]] = (
-            ("live_viewers", "Clients following.", attrgetter("viewers")),
-            ("live_blocked_requests", "Requests waiting.", attrgetter("blocked")),
-        )
         labels = channel_labels(streams)
-        yield from channel_metrics(streams, gauges, (), labels)
-        counters: Iterable[Described[Channel]] = (
-            ("ffmpeg_restarts", "Times ffmpeg died.", attrgetter("restarts")),
-            ("source_lost_packets", "MPEG-TS packets that didn't come.", _lost_packets),
+        yield from channel_metrics(
+            streams,
+            labels,
+            ("live_viewers", "Clients following.", "viewers"),
+            ("live_blocked_requests", "Requests waiting.", "blocked"),
+        )
+        yield from channel_metrics(
+            live.broadcasts,
+            labels,
+            ("ffmpeg_restarts_total", "Times ffmpeg died.", "restarts"),
+            ("source_lost_packets_total", "MPEG-TS packets that didn't come.", _lost_packets),
             (
-                "source_dropped_datagrams",
+                "source_dropped_datagrams_total",
                 "Datagrams for which the system had no room.",
-                attrgetter("losses.datagrams"),
+                "losses.datagrams",
             ),
         )
-        yield from channel_metrics(live.broadcasts, (), counters, labels)
-        of_publishers: Iterable[Described[PublishedSource]] = (
+        published = {name: one.published for name, one in live.channels.items() if one.published is not None}
+        yield from channel_metrics(
+            published,
+            labels,
             (
                 "live_publishers",
                 "Publishers, spare ones included.",
@@ -158,15 +165,36 @@ class ServicesCollector(Collector):
                 ),
             ),
         )
-        published = {name: one.published for name, one in live.channels.items() if one.published is not None}
-        yield from channel_metrics(published, of_publishers, (), labels)
-        yield from _histograms(
-            "headwater_live_part_delay_seconds",
-            "From the end of a part's last frame to its being published; absent before a first one.",
-            self._services_of.live.part_delays,
-        )
-        yield from self._links()
-        yield from self._forwards()
+        text = "From the end of a part's last frame to its being published; absent before a first one."
+        yield from _histograms("live_part_delay_seconds", text, live.part_delays)
+        if self._services_of.config.server.srt_port:
+            yield from channel_metrics(
+                published,
+                labels,
+                ("srt_lost_packets_total", "Packets that didn't come when due.", "link.lost"),
+                (
+                    "srt_retransmitted_packets_total",
+                    "Packets that came when sent again.",
+                    "link.retransmitted",
+                ),
+                ("srt_dropped_packets_total", "Packets that didn't come in time.", "link.dropped"),
+            )
+            links = {name: one.live.link for name, one in published.items() if one.live and one.live.link}
+            round_trip = "srt_round_trip_seconds", "Round trip of who is on air.", "round_trip_seconds"
+            yield from channel_metrics(links, labels, round_trip)
+        forwarders = {
+            (channel.name, str(number), one.target): one
+            for channel in live.channels.values()
+            for number, one in enumerate(channel.forwarders, 1)
+        }
+        if forwarders:
+            yield from channel_metrics(
+                forwarders,
+                {one: dict(zip(("channel", "number", "target"), one, strict=True)) for one in forwarders},
+                ("forward_sending", "1 while it is pushed on.", "is_sending"),
+                ("forward_sent_bytes_total", "Bytes pushed on.", "sent"),
+                ("forward_failures_total", "Failed attempts.", "failures"),
+            )
 
     def _cluster(self) -> Iterator[Metric]:
         """Yield the state of this node's connection to Redis, and the logs that it owns."""
@@ -175,28 +203,21 @@ class ServicesCollector(Collector):
         connection = node.connection
         yield GaugeMetricFamily("headwater_cluster_connected", "Whether Redis is there.", connection.is_up)
         yield CounterMetricFamily("headwater_cluster_lost", "Times that Redis was lost.", connection.lost)
-        owned = GaugeMetricFamily("headwater_cluster_owner", "1 for the owner.", labels=["channel"])
-        dropped = CounterMetricFamily(
-            "headwater_cluster_dropped_entries",
-            "Entries of its log that Redis never got.",
-            labels=["channel"],
+        channels, outcomes = {**node.channels, **node.simulcasts}, node.commands.outcomes
+        owner = "1 for the owner.", "is_owner"
+        dropped = "Entries of its log that Redis never got.", "dropped"
+        yield from channel_metrics(
+            channels,
+            channel_labels(channels),
+            ("cluster_owner", *owner),
+            ("cluster_dropped_entries_total", *dropped),
         )
-        for name, channel in (*node.channels.items(), *node.simulcasts.items()):
-            owned.add_metric([name], channel.is_owner)
-            dropped.add_metric([name], channel.dropped)
-        carried = CounterMetricFamily(
-            "headwater_cluster_commands",
-            "Requests that were to be carried to the owners of channels, by what came of them.",
-            labels=["outcome"],
-        )
-        for outcome, count in node.commands.outcomes.items():
-            carried.add_metric([outcome], count)
-        yield from (owned, dropped, carried)
+        carried = "Requests that were to be carried to the owners of channels, by what came of them."
+        labels = channel_labels(outcomes, "outcome")
+        yield from channel_metrics(outcomes, labels, ("cluster_commands_total", carried, float))
         if (stations := self._services_of.cluster_stations) is not None:
-            heard = GaugeMetricFamily("headwater_cluster_station_owner", "1 for the owner.", labels=["mount"])
-            for name in self._services_of.mounts:
-                heard.add_metric([name], stations.stations[name].is_owner)
-            yield heard
+            labels = channel_labels(stations.stations, "mount")
+            yield from channel_metrics(stations.stations, labels, ("cluster_station_owner", *owner))
         if (events := self._services_of.cluster_events) is not None:
             yield CounterMetricFamily(
                 "headwater_cluster_refused_events",
@@ -209,70 +230,22 @@ class ServicesCollector(Collector):
                 events.reader.unreadable,
             )
 
-    def _forwards(self) -> Iterator[Metric]:
-        """Yield the state of the streams that are forwarded to other servers."""
-        labels = ["channel", "number", "target"]
-        sending = GaugeMetricFamily("headwater_forward_sending", "1 while it is pushed on.", labels=labels)
-        sent = CounterMetricFamily("headwater_forward_sent_bytes", "Bytes pushed on.", labels=labels)
-        failures = CounterMetricFamily("headwater_forward_failures", "Failed attempts.", labels=labels)
-        for channel in self._services_of.live.channels.values():
-            for number, one in enumerate(channel.forwarders, 1):
-                named = [channel.name, str(number), one.target]
-                sending.add_metric(named, one.is_sending)
-                sent.add_metric(named, one.sent)
-                failures.add_metric(named, one.failures)
-        if sending.samples:
-            yield from (sending, sent, failures)
-
-    def _links(self) -> Iterator[Metric]:
-        """Yield SRT's statistics of the publishers' networks: round trips, losses, retransmissions."""
-        if not self._services_of.config.server.srt_port:
-            return
-        lost = CounterMetricFamily(
-            "headwater_srt_lost_packets", "Packets that didn't come when due.", labels=["channel"]
-        )
-        retransmitted = CounterMetricFamily(
-            "headwater_srt_retransmitted_packets", "Packets that came when sent again.", labels=["channel"]
-        )
-        dropped = CounterMetricFamily(
-            "headwater_srt_dropped_packets", "Packets that didn't come in time.", labels=["channel"]
-        )
-        round_trip = GaugeMetricFamily(
-            "headwater_srt_round_trip_seconds", "Round trip of who is on air.", labels=["channel"]
-        )
-        for channel in self._services_of.live.channels.values():
-            if (published := channel.published) is not None:
-                lost.add_metric([channel.name], published.link.lost)
-                retransmitted.add_metric([channel.name], published.link.retransmitted)
-                dropped.add_metric([channel.name], published.link.dropped)
-                if published.live is not None and published.live.link is not None:
-                    round_trip.add_metric([channel.name], published.live.link.round_trip_seconds)
-        yield from (lost, retransmitted, dropped, round_trip)
-
     def _radio(self) -> Iterator[Metric]:
-        listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])
-        dropped = CounterMetricFamily("headwater_radio_dropped", "Listeners that lagged.", labels=["mount"])
-        sources = GaugeMetricFamily(
-            "headwater_radio_source_connected",
-            "Whether the station's own source gives sound.",
-            labels=["mount"],
+        sounds = "Whether the station's own source gives sound."
+        yield from channel_metrics(
+            self._services_of.mounts,
+            channel_labels(self._services_of.mounts, "mount"),
+            ("radio_listeners", "Listeners.", "listeners"),
+            ("radio_dropped_total", "Listeners that lagged.", "dropped"),
+            ("radio_source_connected", sounds, lambda one: not one.is_silent),
         )
-        for mount in self._services_of.mounts.values():
-            listeners.add_metric([mount.name], mount.listeners)
-            dropped.add_metric([mount.name], mount.dropped)
-            sources.add_metric([mount.name], not mount.is_silent)
-        yield from (listeners, dropped, sources)
 
     def _events(self) -> Iterator[Metric]:
         channels = {f"radio/{mount.name}": mount.now.channel for mount in self._services_of.mounts.values()}
         yield from event_metrics(channels | self._services_of.events.channels)
-        lost = CounterMetricFamily(
-            "headwater_events_history_lost", "Events that the disk didn't keep.", labels=["channel"]
-        )
-        for name, history in self._services_of.events.histories.items():
-            lost.add_metric([name], history.lost)
-        yield lost
-        created = self._services_of.events.created
+        histories, created = self._services_of.events.histories, self._services_of.events.created
+        lost = "events_history_lost_total", "Events that the disk didn't keep.", "lost"
+        yield from channel_metrics(histories, channel_labels(histories), lost)
         yield GaugeMetricFamily(
             "headwater_created_event_channels", "Event channels that were made at run time.", len(created)
         )
@@ -324,75 +297,89 @@ def traffic_metrics(traffic: RequestCounters) -> Iterator[Metric]:
     yield GaugeMetricFamily("headwater_connections", "Open connections of HTTP clients.", traffic.connections)
 
 
+def s3_metrics(storage: Library | S3Library) -> Iterator[Metric]:
+    """Describe the requests to S3 and the cache of their answers; empty for a library in a folder."""
+    if isinstance(storage, Library):
+        return
+    reasons = storage.counters.failures
+    labels = channel_labels(reasons, "reason")
+    yield from channel_metrics(
+        {0: storage},
+        {0: {}},
+        ("s3_requests_total", "Requests to S3.", "counters.requests"),
+        ("s3_received_bytes_total", "Bytes of objects from S3.", "counters.received_bytes"),
+        (
+            "s3_cache_hits_total",
+            "Blocks that were in the cache when they were asked for.",
+            "counters.hits",
+        ),
+        ("s3_cache_misses_total", "Blocks that weren't.", "counters.misses"),
+        ("s3_cache_bytes", "What the cache holds, on disk and in memory.", "cache.kept_bytes"),
+    )
+    yield from channel_metrics(reasons, labels, ("s3_failures_total", "Requests to S3 that failed.", float))
+    seconds = HistogramMetricFamily(
+        "headwater_s3_request_seconds", "How long requests to S3 took, their bodies included."
+    )
+    seconds.add_metric([], *storage.counters.seconds.cumulative())
+    yield seconds
+
+
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
     """Describe event channels.
 
     Histograms have a dozen samples a channel, and come in pieces; those that counted nothing are absent.
     """
-    gauges: Iterable[Described[EventChannel]] = (
-        ("events_readers", "Readers.", lambda channel: channel.readers_here),
-        ("events_lag", "Events that the slowest reader has not had yet.", lambda channel: channel.lag),
+    yield from channel_metrics(
+        channels,
+        channel_labels(channels),
+        ("events_readers", "Readers.", "readers_here"),
+        ("events_lag", "Events that the slowest reader has not had yet.", "lag"),
+        ("events_published_total", "Events.", "published"),
+        ("events_dropped_total", "Readers that lagged.", "counters.dropped"),
+        ("events_lagged_total", "Readers that were told of a gap since they lagged.", "counters.lagged"),
+        ("events_resumed_total", "Readers that came again and missed nothing.", "counters.resumed"),
+        ("events_reset_total", "Readers that came again and had missed events.", "counters.reset"),
     )
-    counters: Iterable[Described[EventChannel]] = (
-        ("events_published", "Events.", lambda channel: channel.published),
-        ("events_dropped", "Readers that lagged.", lambda channel: channel.counters.dropped),
-        (
-            "events_lagged",
-            "Readers that were told of a gap since they lagged.",
-            lambda one: one.counters.lagged,
-        ),
-        ("events_resumed", "Readers that came again and missed nothing.", lambda one: one.counters.resumed),
-        ("events_reset", "Readers that came again and had missed events.", lambda one: one.counters.reset),
-    )
-    yield from channel_metrics(channels, gauges, counters, channel_labels(channels))
-    histograms: tuple[tuple[str, str, Callable[[EventChannel], LatencyHistogram]], ...] = (
-        ("gap", "Between two events.", lambda channel: channel.gaps),
-        ("first_event", "From a reader's coming to its first event.", lambda channel: channel.first_events),
-        (
-            "cleanup",
-            "From when a reader's connection is gone until nothing of it is left.",
-            lambda channel: channel.cleanups,
-        ),
-    )
-    for name, text, latencies in histograms:
-        counted = {channel: found for channel, one in channels.items() if (found := latencies(one)).count}
-        yield from _histograms(f"headwater_events_{name}_seconds", text, counted)
+    for name, text, part in (
+        ("gap", "Between two events.", "gaps"),
+        ("first_event", "From a reader's coming to its first event.", "first_events"),
+        ("cleanup", "From when a reader's connection is gone until nothing of it is left.", "cleanups"),
+    ):
+        latencies = {channel: getattr(one, part) for channel, one in channels.items()}
+        counted = {channel: one for channel, one in latencies.items() if one.count}
+        yield from _histograms(f"events_{name}_seconds", text, counted)
 
 
 def _histograms(name: str, text: str, latencies: Mapping[str, LatencyHistogram]) -> Iterator[Metric]:
     """Describe the histograms of channels, a dozen samples each: in pieces."""
     names = list(latencies)
     for at in range(0, max(len(names), 1), HISTOGRAMS_AT_ONCE):
-        family = HistogramMetricFamily(name, text, labels=["channel"])
+        family = HistogramMetricFamily(f"headwater_{name}", text, labels=["channel"])
         for channel in names[at : at + HISTOGRAMS_AT_ONCE]:
             family.add_metric([channel], *latencies[channel].cumulative())
         yield family
 
 
-def channel_labels(names: Iterable[str]) -> dict[str, dict[str, str]]:
+def channel_labels(names: Iterable[str], label: str = "channel") -> dict[str, dict[str, str]]:
     """Return the labels of channels, whose text is written once for all metrics that share them."""
-    return {name: {"channel": name} for name in names}
+    return {name: {label: name} for name in names}
 
 
 def channel_metrics(
-    channels: Mapping[str, ChannelT],
-    gauges: Iterable[Described[ChannelT]],
-    counters: Iterable[Described[ChannelT]],
-    labels: Mapping[str, dict[str, str]],
+    channels: Mapping[Any, object], labels: Mapping[Any, dict[str, str]], *described: Described
 ) -> Iterator[Metric]:
     """Describe channels, of which there may be very many: each metric is made when it is written.
 
     Args:
-        gauges: metrics whose values rise and fall.
-        counters: metrics whose values only grow while the server runs.
-        labels: as `channel_labels` makes them for the names.
+        labels: of each channel, as `channel_labels` makes them for names.
     """
-    for kind, ending, described in (("gauge", "", gauges), ("counter", "_total", counters)):
-        for name, text, value in described:
-            family = Metric(f"headwater_{name}", text, kind)
-            name = family.name + ending
-            family.samples = [Sample(name, labels[key], value(one)) for key, one in channels.items()]
-            yield family
+    for full, text, value in described:
+        name, kind = full.removesuffix("_total"), "counter" if full.endswith("_total") else "gauge"
+        family = Metric(f"headwater_{name}", text, kind)
+        value_of = attrgetter(value) if isinstance(value, str) else value
+        full = f"headwater_{full}"
+        family.samples = [Sample(full, labels[key], value_of(one)) for key, one in channels.items()]
+        yield family
 
 
 def _lost_packets(channel: Channel) -> int:
@@ -401,31 +388,23 @@ def _lost_packets(channel: Channel) -> int:
 
 def relay_metrics(relays: Mapping[str, TokenRelay]) -> Iterator[Metric]:
     """Describe relays of token streams."""
-    running = GaugeMetricFamily("headwater_relay_running", "Requests under way.", labels=["channel"])
-    counters = {
-        name: CounterMetricFamily(f"headwater_relay_{name}", text, labels=["channel"])
-        for name, text in (
-            ("requests", "Requests to the upstream server."),
-            ("shared", "Callers that shared a request that was under way."),
-            ("refused", "Requests for which there was no room."),
-            ("failed", "Requests whose answer isn't there, or not whole."),
-            ("cancelled", "Requests that were cancelled since the last reader had left."),
-        )
-    }
-    histograms = {
-        name: HistogramMetricFamily(f"headwater_relay_{name}_seconds", text, labels=["channel"])
-        for name, text in (
-            ("first_event", "From a request to the first event of its answer."),
-            ("cleanup", "From the last reader's leaving until the upstream connection is closed."),
-        )
-    }
-    for name, relay in relays.items():
-        running.add_metric([name], relay.running)
-        for key, counter in counters.items():
-            counter.add_metric([name], getattr(relay.counters, key))
-        for key, histogram in histograms.items():
-            histogram.add_metric([name], *getattr(relay.counters, key).cumulative())
-    yield from (running, *counters.values(), *histograms.values())
+    cancelled = "Requests that were cancelled since the last reader had left."
+    yield from channel_metrics(
+        relays,
+        channel_labels(relays),
+        ("relay_running", "Requests under way.", "running"),
+        ("relay_requests_total", "Requests to the upstream server.", "counters.requests"),
+        ("relay_shared_total", "Callers that shared a request that was under way.", "counters.shared"),
+        ("relay_refused_total", "Requests for which there was no room.", "counters.refused"),
+        ("relay_failed_total", "Requests whose answer isn't there, or not whole.", "counters.failed"),
+        ("relay_cancelled_total", cancelled, "counters.cancelled"),
+    )
+    for name, text in (
+        ("first_event", "From a request to the first event of its answer."),
+        ("cleanup", "From the last reader's leaving until the upstream connection is closed."),
+    ):
+        latencies = {key: getattr(one.counters, name) for key, one in relays.items()}
+        yield from _histograms(f"relay_{name}_seconds", text, latencies)
     yield from answer_metrics(relays)
 
 

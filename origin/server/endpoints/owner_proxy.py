@@ -26,7 +26,7 @@ from packager.cluster.commands import (
     CommandTooLongError,
     OwnerUnavailableError,
 )
-from packager.cluster.limits import CommandLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import SIMULCAST, ClusterNode
 from packager.replication.live_log import LIVE
 
@@ -176,7 +176,7 @@ def _command(request: Request, address: str, body: bytes) -> ChannelCommand:
     return ChannelCommand(channel, path, query, *said, request.method)
 
 
-def _scope(command: ChannelCommand, path: str, limits: CommandLimits) -> dict[str, Any]:
+def _scope(command: ChannelCommand, path: str, limits: ClusterLimits) -> dict[str, Any]:
     """Make the ASGI scope of a request without a connection, which so came to no port that is trusted."""
     named = ((b"authorization", command.authorization), (b"content-type", command.content_type))
     headers = [(name, value) for name, value in named if value]
@@ -197,11 +197,11 @@ def _scope(command: ChannelCommand, path: str, limits: CommandLimits) -> dict[st
     }
 
 
-def _refusal(line: str, limits: CommandLimits) -> RefusalError:
-    return RefusalError(503, line, {"retry-after": str(limits.retry_seconds)})
+def _refusal(line: str, limits: ClusterLimits) -> RefusalError:
+    return RefusalError(503, line, {"retry-after": str(limits.command_retry_seconds)})
 
 
-def _unowned(limits: CommandLimits) -> CommandAnswer:
+def _unowned(limits: ClusterLimits) -> CommandAnswer:
     """Answer a request that came too late: the channel has another owner."""
-    fields = {"content-type": "text/plain; charset=utf-8", "retry-after": str(limits.retry_seconds)}
+    fields = {"content-type": "text/plain; charset=utf-8", "retry-after": str(limits.command_retry_seconds)}
     return CommandAnswer(503, fields, b"another node owns this channel now\n")

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from media.errors import MediaError
-from origin.access.policy import AccessPolicy
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.refusal import plain_refusal
 from origin.server.services.services import Services
@@ -22,13 +21,9 @@ RETRY_SECONDS = 5
 """Retry-After where the film or the list can't be used now."""
 
 
-def routes(services: Services, access: AccessPolicy) -> list[BaseRoute]:
-    """Make the routes of ``/api/prepared`` and its films.
-
-    Args:
-        access: decides who is the administrator.
-    """
-    answers = PreparedFilms(services, access)
+def routes(services: Services) -> list[BaseRoute]:
+    """Make the routes of ``/api/prepared`` and its films."""
+    answers = PreparedFilms(services)
     return [
         Route(ADDRESS, answers.list_films),
         Route(ADDRESS + "/{path:path}", answers.answer, methods=["GET", "PUT", "DELETE"]),
@@ -38,14 +33,12 @@ def routes(services: Services, access: AccessPolicy) -> list[BaseRoute]:
 class PreparedFilms:
     """The endpoints of the films that are encoded ahead of time; see `routes`."""
 
-    def __init__(self, services: Services, access: AccessPolicy) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._access = access
 
     async def list_films(self, request: Request) -> Response:
         """List the prepared films, the oldest entry first, with totals."""
-        if (refusal := await self._access.refuse_others(request)) is not None:
-            return refusal
+        await self._services.access.require_admin(request)
         preparation = self._services.library.preparation
         states = [] if preparation is None else await preparation.states()
         speed = None if preparation is None else preparation.speed
@@ -62,8 +55,7 @@ class PreparedFilms:
 
     async def answer(self, request: Request) -> Response:
         """Describe a film; PUT has it prepared, DELETE takes it back."""
-        if (refusal := await self._access.refuse_others(request)) is not None:
-            return refusal
+        await self._services.access.require_admin(request)
         preparation = self._services.library.preparation
         if preparation is None:
             return plain_refusal(409, "films are prepared with server.data and library.encode", UNCACHED)

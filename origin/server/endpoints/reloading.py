@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.policy import AccessPolicy
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.refusal import plain_refusal
 from origin.server.services.services import Services
@@ -16,16 +15,11 @@ from origin.server.services.services import Services
 ADDRESS = "/api/reload"
 
 
-def routes(services: Services, access: AccessPolicy) -> list[BaseRoute]:
-    """Make the route.
-
-    Args:
-        access: decides who is the administrator.
-    """
+def routes(services: Services) -> list[BaseRoute]:
+    """Make the route."""
 
     async def reload(request: Request) -> Response:
-        if (refusal := await access.refuse_others(request)) is not None:
-            return refusal
+        await services.access.require_admin(request)
         if services.reload is None:
             return plain_refusal(409, "this server reads no configuration again", UNCACHED)
         # A reload that has begun is carried out, though the client has left.

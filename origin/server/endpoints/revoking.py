@@ -47,12 +47,10 @@ def routes(keys: TokenKeys, file: RevocationFile, access: AccessPolicy) -> list[
 
     Args:
         file: the place of revocations that survive a restart.
-        access: decides who is the administrator.
     """
 
     async def answer(request: Request) -> Response:
-        if (refusal := await access.refuse_others(request)) is not None:
-            return refusal
+        await access.require_admin(request)
         revocations = keys.revocations
         if request.method != "POST":
             return as_json({"revoked": len(revocations), "most": revocations.most})

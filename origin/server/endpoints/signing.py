@@ -89,13 +89,11 @@ def routes(keys: TokenKeys, access: AccessPolicy, served: Callable[[], SignableA
     """Make the route.
 
     Args:
-        access: decides who is the administrator.
         served: returns the addresses that can be signed, of what is served now.
     """
 
     async def sign(request: Request) -> Response:
-        if (refusal := await access.refuse_others(request)) is not None:
-            return refusal
+        await access.require_admin(request)
         if request.method != "POST":
             return as_json({"signed": bool(keys.signing)})
         require_type(request, "application/json")

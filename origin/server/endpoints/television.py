@@ -22,9 +22,7 @@ from media.television.m3u import ListedChannel
 from media.xmltv import writer as xmltv
 from media.xmltv.writer import GuideChannel, GuideProgramme
 from origin.access.authentication import client_address
-from origin.access.policy import AccessPolicy
-from origin.access.protected_addresses import TokenGuard
-from origin.access.visible_items import VisibleItems, visible_to
+from origin.access.visible_items import VisibleItems
 from origin.answers import gzip_cache
 from origin.answers.asgi import ReplyResponse, request_of
 from origin.answers.reply import Reply
@@ -37,7 +35,6 @@ from origin.http.client_limits import network_of
 from origin.http.path_prefixes import LISTS
 from origin.http1.answer_turns import AnswerTurns
 from origin.radio.mounts.mount import Mount
-from origin.radio.station_access import StationAccess
 from origin.responses.base_url import base_url
 from origin.responses.refusal import RefusalError
 from origin.server.endpoints.page import SVG
@@ -87,11 +84,9 @@ class ServedChannel(NamedTuple):
     schedule: Schedule | None = None
 
 
-def routes(
-    services: Services, access: AccessPolicy, station_access: StationAccess, guard: TokenGuard | None
-) -> list[BaseRoute]:
+def routes(services: Services) -> list[BaseRoute]:
     """Make the routes."""
-    television = Television(services, access, station_access, guard)
+    television = Television(services)
     return [
         *(Route(path, television.playlist) for path in PLAYLISTS),
         Route(GUIDE, television.guide),
@@ -102,17 +97,8 @@ def routes(
 class Television:
     """The endpoints of the list and the guide."""
 
-    def __init__(
-        self,
-        services: Services,
-        access: AccessPolicy,
-        station_access: StationAccess,
-        guard: TokenGuard | None,
-    ) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._access = access
-        self._station_access = station_access
-        self._guard = guard
         self._written = SizedDict[Hashable, bytes](None, KEPT_BYTES, len)
 
     async def playlist(self, request: Request) -> Response:
@@ -151,7 +137,7 @@ class Television:
 
     async def _channels(self, request: Request) -> tuple[str, list[ServedChannel]]:
         """Return the beginning of addresses, and what a request may see of channels and stations."""
-        visible = await visible_to(request, self._guard, self._access)
+        visible = await self._services.access.visible_to(request)
         base = listing_base(request, visible)
         wanted, group = request.query_params.get("type", ""), request.query_params.get("group", "")
         if wanted not in ("", "live", "radio"):
@@ -163,7 +149,7 @@ class Television:
             )
         if wanted != "live" and group in ("", RADIO):
             mounts = [one for one in self._services.mounts.values() if not one.options.is_hidden]
-            heard = await self._station_access.accessible(request, mounts)
+            heard = await self._services.station_access.accessible(request, mounts)
             key = request.query_params.get("key", "")
             found += await turns.spread(
                 self._station(one, base, key, visible) for one in mounts if one.name in heard

@@ -19,12 +19,10 @@ def routes(sessions: ViewerSessions | None, access: AccessPolicy) -> list[BaseRo
 
     Args:
         sessions: None where they aren't counted.
-        access: decides who is the administrator.
     """
 
     async def answer(request: Request) -> Response:
-        if (refusal := await access.refuse_others(request)) is not None:
-            return refusal
+        await access.require_admin(request)
         if sessions is None:
             return plain_refusal(409, "sessions are counted with access.viewers_per_name", UNCACHED)
         name = request.path_params.get("name", "")

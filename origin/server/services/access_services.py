@@ -9,7 +9,7 @@ import structlog
 
 from media.errors import MalformedError
 from origin.access.authentication import AdminToken
-from origin.access.limits import SessionLimits
+from origin.access.limits import AccessLimits
 from origin.access.protected_addresses import ProtectedAddresses, TokenGuard
 from origin.access.revocation_file import RevocationFile
 from origin.access.token_keys import TokenKeys
@@ -77,7 +77,7 @@ async def take_admin_token(admin: AdminToken, new: Config) -> None:
         admin.replace(new.server.admin_token)
 
 
-def make_token_guard(config: Config, keys: TokenKeys, limits: SessionLimits) -> TokenGuard | None:
+def make_token_guard(config: Config, keys: TokenKeys, limits: AccessLimits) -> TokenGuard | None:
     """Make what checks tokens; None where no address needs one."""
     if not has_signed(config):
         return None

@@ -90,7 +90,7 @@ def make_cluster(
     if not options.url:
         return None
     try:
-        connection = RedisConnection(options.url, limits.cluster.redis)
+        connection = RedisConnection(options.url, limits.cluster)
     except ValueError as error:
         raise CommandError(f"cluster.url: {error}") from None
     publish = limits.live.publish.with_waiters(config.limits.blocked_requests)
@@ -124,7 +124,7 @@ def share_events(
     if node is None:
         return None
     relayed = {one.name for one in config.events if one.relay is not None}
-    events = ClusterChannels(node.connection, node.token, channels.values(), relayed, limits.cluster.events)
+    events = ClusterChannels(node.connection, node.token, channels.values(), relayed, limits.cluster)
     node.add(events.run)
     cluster = CreatedChannelsOfCluster(created, node.connection, events, limits.cluster)
     created.join(cluster)
@@ -297,5 +297,5 @@ def share_programmes(
     stores = {name: one.programmes for name, one in channels.items()}
     stations = frozenset(one.name for one in config.radio if has_dvr(one, config)).difference(channels)
     shared = SharedProgrammes(node, stores, programmes.recorded, stations)
-    programmes.elsewhere = shared
+    programmes.elsewhere = shared.store
     node.add(shared.run)

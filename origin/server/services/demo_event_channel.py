@@ -6,9 +6,9 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from origin.events.channel import EventChannel
+from origin.server.services.limits import ServerLimits
 
 CHANNEL = "demo"
 """Name of the event channel that the demo adds."""
@@ -28,21 +28,6 @@ them in another window, and see what comes here.""",
 _WORDS = re.compile(r"\S+\s*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypingLimits:
-    """The speed of the demo's text.
-
-    Attributes:
-        word_seconds: from one word to the next.
-        pause_seconds: from the end of a text to its next beginning.
-        look_seconds: between two checks whether there are readers.
-    """
-
-    word_seconds: float = 0.12
-    pause_seconds: float = 6.0
-    look_seconds: float = 0.25
-
-
 class DemoText:
     """Types while somebody reads; without readers it costs nothing.
 
@@ -52,7 +37,7 @@ class DemoText:
 
     name = "demo text"
 
-    def __init__(self, channel: EventChannel, limits: TypingLimits) -> None:
+    def __init__(self, channel: EventChannel, limits: ServerLimits) -> None:
         self._channel = channel
         self._limits = limits
         self._closed = False
@@ -64,8 +49,8 @@ class DemoText:
             if self._channel.readers:
                 await self._channel.publish_from(self._words(next(texts)), "token")
                 self._channel.publish("token-end", {})
-                await asyncio.sleep(self._limits.pause_seconds)
-            await asyncio.sleep(self._limits.look_seconds)
+                await asyncio.sleep(self._limits.text_pause_seconds)
+            await asyncio.sleep(self._limits.text_look_seconds)
 
     def close(self) -> None:
         """Begin no other text."""

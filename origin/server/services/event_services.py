@@ -30,7 +30,7 @@ from origin.events.created.records import ChannelSettings
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.history_files import HistoryRoom
-from origin.events.limits import EventLimits, HistoryLimits
+from origin.events.limits import EventLimits
 from origin.server.services.limits import Limits
 from origin.token_relay.answer_channels import last_events
 from origin.token_relay.limits import TokenRelayLimits
@@ -117,12 +117,12 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
     for one in configured:
         made = event_channel_options(one, config.limits, limits.events, relaying)
         channels[one.name] = EventChannel(one.name, epoch, alike.setdefault(made, made), count=count_events)
-    threads = Threads(ThreadLimits(threads=limits.events.history.threads), "history")
+    threads = Threads(ThreadLimits(threads=limits.events.history_threads), "history")
     histories = {
         options.name: EventHistory(
             channels[options.name],
             place,
-            history_limits(options, channels[options.name].limits.history_bytes, limits.events.history),
+            history_limits(options, channels[options.name].limits.history_bytes, limits.events),
             threads,
         )
         for options in configured
@@ -191,12 +191,12 @@ def _make_created(
     if place is not None:
         # Folders of channels that nobody uses count, too: their events are still to be read.
         room = HistoryRoom(Path(str(place / HISTORIES)), config.limits.created_history_bytes)
-        histories = _Histories(place / HISTORIES, limits.events.history, threads, room)
+        histories = _Histories(place / HISTORIES, limits.events, threads, room)
     maker = ChannelMaker(
         options,
         count,
         histories,
-        event_limits(config.limits, limits.events).publish,
+        event_limits(config.limits, limits.events),
         {
             name: Template(
                 ChannelSettings(name, one.keep, seconds(one.keep_for), seconds(one.history)),
@@ -230,7 +230,7 @@ class _Histories:
     """
 
     place: DataFolder
-    limits: HistoryLimits
+    limits: EventLimits
     threads: Threads
     room: HistoryRoom
 
@@ -239,7 +239,7 @@ class _Histories:
         # Names have slashes, and may differ in what a file system takes for the same.
         folder = hashlib.sha256(channel.name.encode()).hexdigest()[:HISTORY_FOLDER_CHARACTERS]
         size = 2 * channel.limits.history_bytes
-        bounds = replace(self.limits, seconds=settings.history, disk_bytes=size)
+        bounds = replace(self.limits, history_seconds=settings.history, disk_bytes=size)
         return EventHistory(channel, self.place / folder, bounds, self.threads, self.room)
 
 
@@ -282,17 +282,21 @@ def event_channel_options(
     )
 
 
-def history_limits(options: EventOptions, kept_bytes: int, limits: HistoryLimits) -> HistoryLimits:
+def history_limits(options: EventOptions, kept_bytes: int, limits: EventLimits) -> EventLimits:
     """Return the limits of an event channel's history on disk, by its configuration.
 
     Args:
         kept_bytes: most bytes of events in memory; on disk there is room for twice as many.
     """
-    return replace(limits, seconds=seconds(options.history), disk_bytes=2 * kept_bytes)
+    return replace(limits, history_seconds=seconds(options.history), disk_bytes=2 * kept_bytes)
 
 
 def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
     """Return publishers' limits, with the configured ones."""
-    publish = replace(limits.publish, event_bytes=configured.event_bytes, rate=float(configured.event_rate))
     message_bytes = max(limits.sockets.message_bytes, 3 * configured.event_bytes)
-    return replace(limits, publish=publish, sockets=replace(limits.sockets, message_bytes=message_bytes))
+    return replace(
+        limits,
+        event_bytes=configured.event_bytes,
+        publish_rate=float(configured.event_rate),
+        sockets=replace(limits.sockets, message_bytes=message_bytes),
+    )

@@ -21,7 +21,7 @@ from origin.server.services.s3_config import cache_folder, cache_limits, making
 from origin.vod.answer_cache import AnswerCache
 from origin.vod.contents import NO_MAKERS, MediaMakers
 from origin.vod.handler import VodHandler
-from packager.encode.encode_queue import EncodedMedia, SharedSegmentCache
+from packager.encode.encode_queue import EncodedMedia
 from packager.encode.encoder_choice import choose_encoder
 from packager.encode.encoder_speed import recorded_height
 from packager.encode.preparation import Preparation
@@ -40,6 +40,7 @@ from packager.vod.sprites.sprite_maker import RemoteDrawing, SpriteLimits, Sprit
 
 if TYPE_CHECKING:
     from packager.s3.library import S3Library
+    from packager.s3.segment_cache import BucketSegmentCache
 
 log = structlog.get_logger()
 
@@ -167,7 +168,7 @@ def make_library_services(
     if tools is not None and renditions.mode != "off":
         encoded = _encoded(config, served.titles, tools, limits, encoder)
         if (folder := data_folder(config, "encoded")) is not None:
-            preparation = Preparation(encoded, served.titles, renditions, folder, limits.preparation)
+            preparation = Preparation(encoded, served.titles, renditions, folder, limits.encode)
     covers = None if tools is None else _covers(served, tools)
     makers = MediaMakers(thumbnails, encoded, covers)
     return LibraryServices(
@@ -219,7 +220,7 @@ def _vod_handler(
         titles,
         config.library.max_age,
         open_files,
-        AnswerCache(replace(limits.vod_answers, valid_seconds=config.limits.open_file_seconds)),
+        AnswerCache(replace(limits.vod_segments, valid_seconds=config.limits.open_file_seconds)),
         limits.vod_segments,
         makers,
     )
@@ -246,14 +247,14 @@ def shares_segments(options: LibraryOptions) -> bool:
     return is_wanted and options.path.startswith(S3_SCHEME)
 
 
-def _shared_segments(options: LibraryOptions, limits: S3Limits) -> SharedSegmentCache | None:
+def _shared_segments(options: LibraryOptions, limits: S3Limits) -> BucketSegmentCache | None:
     if not shares_segments(options):
         return None
     with making("library.path"):
         from packager.s3.segment_cache import BucketSegmentCache
 
         total_bytes = size(options.encoded_size)
-        return BucketSegmentCache(options.path, replace(limits.encoded, total_bytes=total_bytes))
+        return BucketSegmentCache(options.path, replace(limits, encoded_bytes=total_bytes))
 
 
 def _covers(served: ServedLibrary, tools: Tools) -> CoverArt:
@@ -282,13 +283,12 @@ def _elsewhere(config: Config, limits: JobsLimits) -> RemoteDrawing | None:
         if error.name not in ("redis", "saq"):
             raise
         raise CommandError("cluster.url: Redis needs an extra; install headwater[cluster]") from None
-    return QueuedSprites(config.cluster.url, limits.thumbnails, limits.queue)
+    return QueuedSprites(config.cluster.url, limits.thumbnails, limits)
 
 
 def _catalogue(
     config: Config, storage: Library | S3Library, titles: Titles, tools: Tools | None, limits: Limits
 ) -> Catalogue:
-    listing = replace(limits.catalogue.listing, files=config.limits.library_files)
     return Catalogue(
         _listed_files(storage),
         tools,
@@ -299,7 +299,7 @@ def _catalogue(
             titles.facts.has_thumbnails,
             partial(sequence_facts, titles.sequence),
         ),
-        limits=replace(limits.catalogue, listing=listing),
+        limits=replace(limits.catalogue, most_files=config.limits.library_files),
     )
 
 

@@ -260,7 +260,7 @@ def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
         limits,
         publish=limits.publish.with_waiters(configured.blocked_requests),
         source=replace(limits.source, receive_bytes=configured.udp_receive_bytes),
-        captions=replace(limits.captions, text_bytes=configured.captions_bytes),
+        caption_bytes=configured.captions_bytes,
         dvr=replace(limits.dvr, waiting_bytes=configured.dvr_waiting_bytes),
     )
 

@@ -75,7 +75,7 @@ def make_bucket_recordings(
 
         folder, s3 = cache_folder(config), cache_limits(config, limits.s3)
         buckets = {address: BucketFiles(address, folder, s3) for address in {*places.values()}}
-        recordings, owned = limits.live.event.recordings, _place_of_stations(config)
+        recordings, owned = limits.live.recordings, _place_of_stations(config)
         return {
             name: BucketRecordings(name, buckets[place], recordings, is_owned=place == owned)
             for name, place in places.items()
@@ -110,7 +110,7 @@ def make_station_recorders(
             schedule=_schedule_of(live.simulcasts[one.name].channel.programmes),
             sources=HeardSources(stations.stations[one.name]) if kind(one) == "publish" else None,
         )
-        terms = limits.radio.simulcast.channel.event.recordings
+        terms = limits.radio.simulcast.channel.recordings
         staged = StagedRecordings(
             one.name,
             recorded.place / "recordings",
@@ -132,5 +132,5 @@ def _copies(name: str, address: str, recordings: Recordings, limits: Limits) -> 
         # Here and not above: it is an extra, which most servers don't have.
         from packager.s3.client import S3Client
 
-        client = S3Client(address, limits.s3.requests)
-    return RecordingCopies(name, recordings, client, limits.live.event.recordings)
+        client = S3Client(address, limits.s3)
+    return RecordingCopies(name, recordings, client, limits.live.recordings)

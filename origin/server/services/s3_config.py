@@ -42,7 +42,7 @@ def cache_folder(config: Config) -> Path:
 
 def cache_limits(config: Config, limits: S3Limits) -> S3Limits:
     """Return the limits of S3, with the configured size of the cache."""
-    return replace(limits, cache=replace(limits.cache, disk_bytes=size(config.library.cache)))
+    return replace(limits, disk_bytes=size(config.library.cache))
 
 
 def make_dvr_bucket(config: Config, limits: S3Limits) -> DvrBucket | None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from origin.access.authentication import Authenticator
 from origin.access.authorization import Authorization, ResourceKind
 from origin.access.guess_delay import GuessDelay
+from origin.access.policy import AccessOptions, AccessPolicy
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config, LiveOptions, RadioOptions, data_folder, event_channels
 from origin.config.own_addresses import base_address
@@ -28,7 +29,7 @@ from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.mount_replication import RADIO, ServedMountLog
-from origin.radio.station_access import station_keys
+from origin.radio.station_access import StationAccess, station_keys
 from origin.radio.station_factory import StationMaker, Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
 from origin.recordings.handler import describe
@@ -63,12 +64,13 @@ from origin.server.services.status_events import StatusEvents, StatusSources
 from origin.server.services.worker_interface import Workers
 from origin.server.tables.config_reload import ConfigReload
 from origin.server.tables.made_tables import MadeTables, TablesAtTakeover
+from origin.server.tables.table_changes import UnchangeableError
 from origin.system import malloc
 from origin.system.loop_lag import LoopLag
 from origin.webhooks.state_events import SeenState
 from origin.webhooks.webhooks import Looked, StateWebhooks
 from packager.concurrency import background_task
-from packager.data_lock import DataLock
+from packager.data_lock import DataInUseError, DataLock
 from packager.encode.preparation import Preparation
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.library.local_storage import Library
@@ -157,6 +159,7 @@ class Services:
         guard: checks these tokens; None where no address needs one.
         sessions: of viewers with names; None where they may have any number.
         authorization: decides what clients may do.
+        access: the policy of protected areas and lists; its options are set before the first request.
         guess_delay: counts wrong passwords, and delays the answers to them.
         publishers: admits publishers to the live channels.
         recordings: the recordings of the channels that record, by name.
@@ -197,7 +200,7 @@ class Services:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         logged = [Path(config.log.access).expanduser()] if config.log.access else []
-        self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
+        self.access_log = AccessLogFile(logged[0], limits.radio) if logged else None
         self.library = make_library_services(config, tools, limits, [*facts.files, *logged], facts.encoder)
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
@@ -223,12 +226,12 @@ class Services:
             functools.partial(self._count, "radio"),
             functools.partial(self._count, "events"),
             limits.radio,
-            self.cluster_stations,
+            None if self.cluster_stations is None else self.cluster_stations.share,
         )
         self.stations = self._make_stations()
         self.mounts = self.stations.mounts
         self.guess_delay = GuessDelay(
-            config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
+            config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.sessions
         )
         authenticator = Authenticator(
             self.guess_delay,
@@ -245,6 +248,8 @@ class Services:
                 ResourceKind.RADIO: station_keys(self.mounts, self.stations.passwords),
             },
         )
+        self.access = AccessPolicy(AccessOptions(), self.authorization, self.guard)
+        self.station_access = StationAccess(self.authorization, self.guard)
         admission = make_admission(config, channels, self.authorization, self.guess_delay, limits.ingest)
         self.publishers = PublisherServices(
             config, facts.made_keys, channels, keys, admission, self._take_log
@@ -400,12 +405,15 @@ class Services:
         """Lock the data folder for a channel that stores something, where nothing has locked it yet.
 
         Raises:
-            DataInUseError: another server uses the folder.
+            UnchangeableError: another server uses the folder.
             OSError: it can't be created or written.
         """
         if self._lock is None and (folder := data_folder(self.config)) is not None:
             lock = DataLock(folder.root)
-            await SHARED_THREADS.run(lock.acquire)
+            try:
+                await SHARED_THREADS.run(lock.acquire)
+            except DataInUseError as error:
+                raise UnchangeableError(str(error)) from None
             self._lock = lock
 
     @property

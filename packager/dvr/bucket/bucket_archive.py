@@ -239,7 +239,7 @@ class BucketArchive:
             cadence: as for ``load``, as are the names.
         """
         self._cadence, self._found = cadence, {}
-        client, limits = self._bucket.storing, self._limits.bucket
+        client, limits = self._bucket.storing, self._limits
         stored_by = 1 + secrets.randbelow(STORERS - 1)
         names = list(names)
         self._uploads = {
@@ -357,7 +357,7 @@ class BucketArchive:
         await self._wait_until_idle(self._limits.settle_seconds)
 
     async def _wait_until_idle(self, seconds: float) -> None:
-        look_seconds = self._limits.bucket.look_seconds
+        look_seconds = self._limits.bucket_look_seconds
         for _ in range(math.ceil(seconds / look_seconds)):
             if all(one.is_idle for one in self._uploads.values()):
                 return
@@ -393,7 +393,7 @@ class BucketArchive:
                 await asyncio.sleep(limits.retry_seconds)
                 continue
             if not is_busy:
-                await asyncio.sleep(limits.bucket.look_seconds)
+                await asyncio.sleep(limits.bucket_look_seconds)
 
     async def _step(self, upload: _Upload) -> bool:
         """Load the index, or store or remove a segment; return whether there may be more to do."""
@@ -432,12 +432,12 @@ class BucketArchive:
             return await threads.run(remove, window.finished.oldest_number, upload.first_number, end)
         except OSError as error:
             self._health.failed(f"what is over can't be removed: {error}")
-            upload.removes_from = time.monotonic() + self._limits.bucket.removal_retry_seconds
+            upload.removes_from = time.monotonic() + self._limits.removal_retry_seconds
             return False
 
     async def _remove_past(self) -> None:
         """Remove what is older than the DVR, or more than its size, for ever."""
-        limits = self._limits.bucket
+        limits = self._limits
         while True:
             is_busy = False
             uploads = [one for one in self._uploads.values() if one.is_loaded and one.writer is not None]
@@ -451,11 +451,11 @@ class BucketArchive:
                     log.exception("a DVR in S3 can't be shortened", channel=self._channel)
                     await asyncio.sleep(limits.removal_retry_seconds)
             if not is_busy:
-                await asyncio.sleep(limits.look_seconds)
+                await asyncio.sleep(limits.bucket_look_seconds)
 
     async def _write_outlines(self) -> None:
         """Write the outlines of blocks that have none, one after the other, for ever."""
-        limits = self._limits.bucket
+        limits = self._limits
         while True:
             await asyncio.sleep(limits.outline_seconds)
             uploads = list(self._uploads.values())
@@ -506,7 +506,7 @@ class BucketArchive:
                     self._health.lost(waiting)
                 while self._lists_too_much() and retire_oldest(self._writers):
                     pass
-            await asyncio.sleep(self._limits.bucket.look_seconds)
+            await asyncio.sleep(self._limits.bucket_look_seconds)
 
     @property
     def _writers(self) -> list[RenditionWriter]:

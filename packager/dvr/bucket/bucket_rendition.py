@@ -28,7 +28,7 @@ from packager.dvr.bucket.index_pieces import (
 from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, line_of
 from packager.dvr.init_files import parse_init
-from packager.dvr.limits import BucketLimits
+from packager.dvr.limits import DvrLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
@@ -118,7 +118,7 @@ class BucketFolder:
         newest_piece: the first number of the newest piece that was stored here; 0 before there is one.
     """
 
-    def __init__(self, client: S3Client, key: str, stored_by: int, limits: BucketLimits) -> None:
+    def __init__(self, client: S3Client, key: str, stored_by: int, limits: DvrLimits) -> None:
         self._client = client
         self._key = key
         self._stored_by = stored_by

@@ -130,7 +130,7 @@ class PastPieces:
         )
         self._digests: dict[int, tuple[Sequence[PieceName], int]] = {}
         self._extension = extension_of(name)
-        self._limits = limits.bucket
+        self._limits = limits
         self._clock = clock
         self._lock = Lock()
         # In ascending order; replaced as a whole.
@@ -140,7 +140,7 @@ class PastPieces:
         self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
         # When the newest pieces were listed, in seconds since the epoch.
         self._listed_at = -float("inf")
-        self._cache = BoundedDict[tuple[int, int], _ReadPiece](limits.bucket.pieces_read)
+        self._cache = BoundedDict[tuple[int, int], _ReadPiece](limits.pieces_read)
         self._dates: dict[PieceName, int | None] = {}
         self._stepped: tuple[Sequence[PieceName], SteppedPast | None] = (), None
         self._timelines = BoundedDict[tuple[int, int], Timeline | None](MAX_TIMELINES)

@@ -26,7 +26,7 @@ from packager.dvr.bucket.index_pieces import (
     read_piece,
 )
 from packager.dvr.init_files import parse_init
-from packager.dvr.limits import BucketLimits
+from packager.dvr.limits import DvrLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.stored_outlines import BucketOutlines
 from packager.library.local_storage import NotFoundError
@@ -55,7 +55,7 @@ class PieceExpiry:
     """
 
     def __init__(
-        self, client: S3Client, key: str, limits: BucketLimits, clock: Callable[[], float] = time.monotonic
+        self, client: S3Client, key: str, limits: DvrLimits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._client = client
         self._key = key

@@ -150,11 +150,6 @@ class DateRangeObjects:
         self._catch_up()
         return self._table.within(begin, end)
 
-    def known_within(self, begin: Fraction, end: Fraction) -> StoredRanges | None:
-        """Return what ``within`` returns, if that takes neither S3 nor time; None where a thread has to."""
-        is_current = self._objects is not None and self._clock() - self._looked < LOOK_SECONDS
-        return self._table.within(begin, end) if is_current and len(self._table) <= FEW_RANGES else None
-
     def going_on(self) -> Sequence[DateRange]:
         """Return the ranges whose end isn't known; raises as ``within``."""
         self._catch_up()

@@ -24,7 +24,7 @@ from media.mp4.fragments.fragment_join import FragmentJoiner
 from media.stream_reader import StreamFormat
 from media.ts.join import TransportJoiner
 from packager.sources.containers import HEAD_BYTES, detect_container
-from packager.sources.limits import PlaylistLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pullers.hls_fetcher import HlsFetcher, resolve
 from packager.sources.pump import Pump, PumpOptions
 from packager.sources.retries import PullError
@@ -59,7 +59,7 @@ class NextSegment:
 class PlaylistCursor:
     """Selects the next segments of a playlist at each reload (RFC 8216bis §6.3.3, §6.3.4)."""
 
-    def __init__(self, limits: PlaylistLimits) -> None:
+    def __init__(self, limits: SourceLimits) -> None:
         self._limits = limits
         self._next: int | None = None
         self._broken = False
@@ -89,7 +89,7 @@ class PlaylistCursor:
         return steps
 
 
-def reload_delay(listing: MediaListing, limits: PlaylistLimits, *, changed: bool) -> float:
+def reload_delay(listing: MediaListing, limits: SourceLimits, *, changed: bool) -> float:
     """Return the seconds between two requests for a playlist (RFC 8216bis §6.3.4).
 
     Args:
@@ -119,7 +119,7 @@ class PumpFactory(Protocol):
 class _Playlist:
     """The state of one media playlist that is followed, over several connections."""
 
-    def __init__(self, limits: PlaylistLimits) -> None:
+    def __init__(self, limits: SourceLimits) -> None:
         self.url = ""
         self.cursor = PlaylistCursor(limits)
         self.reset()
@@ -149,7 +149,7 @@ class _Playlist:
 class HlsClient:
     """Plays one HLS URL into a pump; ``follow`` is called again after a lost connection."""
 
-    def __init__(self, deliver: PumpFactory, limits: PlaylistLimits) -> None:
+    def __init__(self, deliver: PumpFactory, limits: SourceLimits) -> None:
         self._prepare_pump = deliver
         self._limits = limits
         self._playlists: list[_Playlist] = []
@@ -196,7 +196,7 @@ class HlsClient:
     async def _addresses(self, fetcher: HlsFetcher, url: str) -> list[str]:
         """Return the URL of the best variant's media playlist, and of its separate audio playlist if any."""
         data, base = await fetcher.playlist(url)
-        found = await _in_thread_if_large(len(data), read_playlist, data, self._limits.reader)
+        found = await _in_thread_if_large(len(data), read_playlist, data, self._limits.playlist_reader)
         if not isinstance(found, VariantListing):
             return [base]
         best = max(found.variants, key=lambda one: one.bandwidth)
@@ -222,7 +222,7 @@ class HlsClient:
             data, base = await fetcher.playlist(one.url)
         except PullError:
             one.misses += 1
-            if one.misses >= self._limits.misses or one.listing is None:
+            if one.misses >= self._limits.playlist_misses or one.listing is None:
                 raise
             one.due = asked + one.listing.target_duration / 2
             return
@@ -230,7 +230,7 @@ class HlsClient:
         if one.listing is not None and data == one.text:
             listing = one.listing
         else:
-            found = await _in_thread_if_large(len(data), read_playlist, data, self._limits.reader)
+            found = await _in_thread_if_large(len(data), read_playlist, data, self._limits.playlist_reader)
             if isinstance(found, VariantListing):
                 raise UnsupportedError("a multivariant playlist in another one")
             listing = found
@@ -283,7 +283,7 @@ class HlsClient:
         for each in self._playlists:
             each.map = None
         if bytes(data[4:8]) in FRAGMENT_BOXES:
-            self._joiner = FragmentJoiner(len(self._playlists), self._limits.join)
+            self._joiner = FragmentJoiner(len(self._playlists), self._limits.playlist_join)
         else:
             start = _id3_bytes(data)
             found = detect_container(bytes(data[start : start + HEAD_BYTES]))
@@ -291,7 +291,7 @@ class HlsClient:
                 raise UnsupportedError("segments that can't be brought as one stream")
             container = found
             if len(self._playlists) > 1:
-                self._joiner, container = TransportJoiner(self._limits.join.held_bytes), "mpegts"
+                self._joiner, container = TransportJoiner(self._limits.playlist_join.held_bytes), "mpegts"
         cushion = 0.0 if one.listing is None else self._cushion(one.listing)
         self._pump = self._prepare_pump(
             container, self._joiner, PumpOptions(cushion=cushion, on_late=self._fall_behind)

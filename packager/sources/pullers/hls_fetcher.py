@@ -12,7 +12,7 @@ import httpx
 from media.hls.playlist_reader import Resource
 from packager.bounded_dict import BoundedDict
 from packager.inflation import CODINGS, Inflater
-from packager.sources.limits import DEFAULT_LIMITS, PlaylistLimits
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 from packager.threads import SHARED_THREADS
@@ -30,10 +30,10 @@ class HlsFetcher:
         limits: the limits of requests' duration, and of the size of playlists and segments.
     """
 
-    def __init__(self, client: httpx.AsyncClient, limits: PlaylistLimits = DEFAULT_LIMITS.playlist) -> None:
+    def __init__(self, client: httpx.AsyncClient, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._client = client
         self._limits = limits
-        self._keys = BoundedDict[str, bytes](limits.keys)
+        self._keys = BoundedDict[str, bytes](limits.cached_keys)
 
     async def playlist(self, url: str) -> tuple[bytes, str]:
         """Fetch a playlist; return it and its URL after redirects.
@@ -43,10 +43,12 @@ class HlsFetcher:
         """
         try:
             async with (
-                asyncio.timeout(self._limits.request_seconds),
+                asyncio.timeout(self._limits.segment_request_seconds),
                 self._client.stream("GET", url) as response,
             ):
-                return bytes(await read_body(response, self._limits.reader.playlist_bytes)), str(response.url)
+                return bytes(await read_body(response, self._limits.playlist_reader.playlist_bytes)), str(
+                    response.url
+                )
         except TimeoutError as error:
             raise PullError("a playlist takes too long") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -90,7 +92,7 @@ class HlsFetcher:
         headers = {} if span is None else {"range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
         try:
             async with (
-                asyncio.timeout(self._limits.request_seconds),
+                asyncio.timeout(self._limits.segment_request_seconds),
                 self._client.stream("GET", url, headers=headers) as response,
             ):
                 data = await read_body(response, limit)

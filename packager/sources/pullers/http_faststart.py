@@ -12,7 +12,7 @@ from media.mp4.boxes import LARGEST_HEADER, Box, header
 from media.mp4.files.faststart import moved_forward
 from media.mp4.files.moov_finder import MoovFinder
 from packager.reader_guard import ReaderGuard
-from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pullers.hls_fetcher import read_body
 from packager.sources.retries import PullError
 from packager.threads import SHARED_THREADS
@@ -22,7 +22,7 @@ _UNKNOWN_LENGTH = 1 << 62
 
 
 async def faststart_content(
-    client: httpx.AsyncClient, answer: httpx.Response, limits: FaststartLimits = DEFAULT_LIMITS.faststart
+    client: httpx.AsyncClient, answer: httpx.Response, limits: SourceLimits = DEFAULT_LIMITS
 ) -> AsyncGenerator[bytes]:
     """Read a response's content with the moov box in front of the media.
 
@@ -45,11 +45,11 @@ async def faststart_content(
     head = bytearray()
     async for more in data:
         head += more
-        if _seen(finder, head) or len(head) >= limits.head_bytes:
+        if _seen(finder, head) or len(head) >= limits.moov_search_bytes:
             break
     if not finder.data_first:
         return _as_it_comes(bytes(head), data)
-    ranges = RangeReader(client, answer, limits.request_seconds)
+    ranges = RangeReader(client, answer, limits.moov_request_seconds)
     moov, place, front = await _index(ranges, finder, head, limits)
     return _moov_first(bytes(head), data, front, moov, place)
 
@@ -68,22 +68,22 @@ def _seen(finder: MoovFinder, head: bytearray) -> bool:
 
 
 async def _index(
-    ranges: RangeReader, finder: MoovFinder, head: bytearray, limits: FaststartLimits
+    ranges: RangeReader, finder: MoovFinder, head: bytearray, limits: SourceLimits
 ) -> tuple[bytes, Box, int]:
     """Fetch moov; return it adjusted for its new position, its old box, and the new position."""
-    for _ in range(limits.boxes):
+    for _ in range(limits.moov_boxes):
         place = finder.push(await ranges.read(finder.position, LARGEST_HEADER))
         if place is not None:
             break
     else:
-        raise PullError(f"its index isn't in the {limits.boxes} boxes behind its media")
-    if place.size > (most := limits.movie.moov_bytes):
+        raise PullError(f"its index isn't in the {limits.moov_boxes} boxes behind its media")
+    if place.size > (most := limits.moov.moov_bytes):
         raise PullError(f"its index is at its end, and has {place.size} bytes: more than {most}")
     moov = await ranges.read(place.start, place.size)
     first = header(head, 0, place.start)
     # ISO/IEC 14496-12 §4.3.1: ftyp comes as early as possible; older files have none.
     front = first.end if first.kind == b"ftyp" else 0
-    moved = await SHARED_THREADS.run(moved_forward, moov, place.start, front, limits.movie)
+    moved = await SHARED_THREADS.run(moved_forward, moov, place.start, front, limits.moov)
     return moved, place, front
 
 

@@ -15,7 +15,7 @@ import httpx
 from media.errors import MediaError
 from packager.process.process import Process
 from packager.reader_guard import ReaderGuard
-from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pullers.http_faststart import faststart_content
 from packager.sources.retries import PullError, SourceRetries
 
@@ -52,7 +52,7 @@ class HttpFile:
         client: httpx.AsyncClient,
         url: str,
         retries: SourceRetries,
-        limits: FaststartLimits = DEFAULT_LIMITS.faststart,
+        limits: SourceLimits = DEFAULT_LIMITS,
     ) -> None:
         self._client = client
         self._url = url

@@ -45,7 +45,7 @@ class HttpPuller:
         self._channel = channel
         self._detected = asyncio.Event()
         self._retries = SourceRetries(channel, limits.retry)
-        self._hls = HlsClient(self._prepare_pump, limits.playlist)
+        self._hls = HlsClient(self._prepare_pump, limits)
         self._http_file: HttpFile | None = None
         self.pump: Pump | None = None
 
@@ -75,7 +75,7 @@ class HttpPuller:
                     with ReaderGuard("a pulled stream"):
                         is_fetched = await self._fetch(client)
                     if not is_fetched:
-                        self._http_file = HttpFile(client, self._url, self._retries, limits.faststart)
+                        self._http_file = HttpFile(client, self._url, self._retries, limits)
                         self._detected.set()
                         await asyncio.Event().wait()
                     reason = "it ended"
@@ -94,7 +94,7 @@ class HttpPuller:
             listed, brought = await self._receive_stream(response)
         if not listed:
             return brought
-        await self._hls.follow(HlsFetcher(client, self._limits.playlist), self._url)
+        await self._hls.follow(HlsFetcher(client, self._limits), self._url)
         return True
 
     async def _receive_stream(self, response: httpx.Response) -> tuple[bool, bool]:
@@ -134,7 +134,7 @@ class HttpPuller:
                 container,
                 reader,
                 options,
-                limits=self._limits.pump,
+                limits=self._limits,
                 channel=self._channel,
             )
         else:

@@ -22,7 +22,7 @@ from media.rtsp import messages
 from media.rtsp.messages import RtspMessage, RtspReader
 from packager.concurrency import running_tasks
 from packager.reader_guard import ReaderGuard
-from packager.sources.limits import DEFAULT_LIMITS, RtspLimits, SourceLimits
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pullers.address_guard import LARGEST_PORT, AddressGuard
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
@@ -72,7 +72,7 @@ class RtspRelay:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
             # However early it was cancelled.
-            task.add_done_callback(lambda _: _close_gracefully(writer, self._limits.rtsp.last_seconds))
+            task.add_done_callback(lambda _: _close_gracefully(writer, self._limits.rtsp_last_seconds))
 
         server = await asyncio.start_server(accept, HOST, 0)
         place = f"{HOST}:{server.sockets[0].getsockname()[1]}"
@@ -89,7 +89,7 @@ class RtspRelay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if len(self._connections) <= self._limits.rtsp.connections:
+            if len(self._connections) <= self._limits.rtsp_connections:
                 self.trouble = ""
                 with ReaderGuard("RTSP"):
                     await _Connection(
@@ -162,7 +162,7 @@ class _Connection:
         client: asyncio.StreamWriter,
         limits: SourceLimits,
     ) -> None:
-        self._limits = limits.rtsp
+        self._limits = limits
         self._connect_seconds = limits.connect_seconds
         self._guard = guard
         self._parts = parts
@@ -196,18 +196,18 @@ class _Connection:
                 _close(pending.ports)
             _close(self._channels.values())
             if self._server is not None:
-                _close_gracefully(self._server[1], self._limits.last_seconds)
+                _close_gracefully(self._server[1], self._limits.rtsp_last_seconds)
 
     async def _connect(self) -> None:
         parts = urlsplit(self._target)
         if self._server is not None:
-            _close_gracefully(self._server[1], self._limits.last_seconds)
+            _close_gracefully(self._server[1], self._limits.rtsp_last_seconds)
         self._server = await self._guard.connect(
             parts.hostname or "", parts.port or DEFAULT_PORT, self._connect_seconds
         )
 
     async def _from_client(self) -> None:
-        rtsp_reader, budget = RtspReader(self._limits.messages), StepBudget()
+        rtsp_reader, budget = RtspReader(self._limits.rtsp_messages), StepBudget()
         while data := await self._reader.read(READ_BYTES):
             async for portion in budget.portions(data):
                 for item in rtsp_reader.receive_data(portion):
@@ -272,7 +272,7 @@ class _Connection:
     async def _from_server(self) -> None:
         while self._server is not None:
             reader, server = self._server[0], self._server
-            rtsp_reader, budget = RtspReader(self._limits.messages), StepBudget()
+            rtsp_reader, budget = RtspReader(self._limits.rtsp_messages), StepBudget()
             while self._server is server and (data := await reader.read(READ_BYTES)):
                 async for portion in budget.portions(data):
                     for item in rtsp_reader.receive_data(portion):
@@ -313,7 +313,7 @@ class _Connection:
         self._redirects += 1
         if (
             pending.message.first[0] not in ("OPTIONS", "DESCRIBE")
-            or self._redirects > self._limits.redirects
+            or self._redirects > self._limits.rtsp_redirects
         ):
             self._respond(pending, RtspMessage(BAD_GATEWAY))
             raise PullError("it redirects where that isn't followed")
@@ -376,7 +376,7 @@ async def _open_port_pair(
     remote_host: str,
     channels: tuple[int, int],
     client: asyncio.StreamWriter,
-    limits: RtspLimits,
+    limits: SourceLimits,
 ) -> tuple[list[_UdpPort], int]:
     """Open an even port and the next one for RTP and RTCP (RFC 3550 §11); return them and the first number.
 
@@ -388,7 +388,7 @@ async def _open_port_pair(
     pair = _bound_pair(local_host, limits)
     try:
         for channel, one in zip(channels, pair, strict=True):
-            port = _UdpPort(channel, remote_host, client, limits.behind_bytes)
+            port = _UdpPort(channel, remote_host, client, limits.rtsp_behind_bytes)
             await loop.create_datagram_endpoint(functools.partial(_same_protocol, port), sock=one)
             ports.append(port)
     except BaseException:
@@ -399,7 +399,7 @@ async def _open_port_pair(
     return ports, _port_number(pair[0])
 
 
-def _bound_pair(local_host: str, limits: RtspLimits) -> list[socket.socket]:
+def _bound_pair(local_host: str, limits: SourceLimits) -> list[socket.socket]:
     """Bind two sockets to an even port and the next one."""
     family = socket.AF_INET6 if ":" in local_host else socket.AF_INET
     for _ in range(limits.port_attempts):
@@ -412,7 +412,7 @@ def _bound_pair(local_host: str, limits: RtspLimits) -> list[socket.socket]:
                 one.close()
             continue
         for one in pair:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.receive_bytes)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.rtsp_receive_bytes)
         return sorted(pair, key=_port_number)
     raise OSError("no two ports are free")
 

@@ -28,7 +28,7 @@ from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
 from packager.sources import probe
-from packager.sources.limits import DEFAULT_LIMITS, ContinuityLimits, GuardLimits, SourceLimits
+from packager.sources.limits import DEFAULT_LIMITS, GuardLimits, SourceLimits
 from packager.sources.pullers import avio_reader
 from packager.sources.pullers.address_guard import AddressGuard
 from packager.sources.pullers.rtsp_relay import RtspRelay
@@ -61,7 +61,7 @@ class StreamContinuity:
     stream's clock, and ``now`` of a monotonic clock.
     """
 
-    def __init__(self, now: float, limits: ContinuityLimits) -> None:
+    def __init__(self, now: float, limits: SourceLimits) -> None:
         self._heard = now
         self._limits = limits
         self._patience = limits.key_seconds
@@ -78,10 +78,10 @@ class StreamContinuity:
         Returns:
             What is wrong with the stream, for the log; None if nothing is.
         """
-        passed, self._heard = min(now - self._heard, self._limits.rest_seconds), now
+        passed, self._heard = min(now - self._heard, self._limits.clock_rest_seconds), now
         self._still += passed
         self._since_key += passed
-        step = self._limits.step_seconds
+        step = self._limits.clock_step_seconds
         if clock is not None and (self._clock is None or abs(clock - self._clock) >= step):
             self._clock, self._still = clock, 0.0
         if access:
@@ -89,7 +89,7 @@ class StreamContinuity:
             self._since_key = 0.0
         if self._since_key > self._patience:
             return f"no key frame came for {self._patience:.0f} s"
-        if self._clock is not None and self._still > self._limits.still_seconds:
+        if self._clock is not None and self._still > self._limits.clock_still_seconds:
             return "its clock stands still"
         return None
 
@@ -244,10 +244,10 @@ class Remuxer:
     async def _read_output(self, process: Process) -> bool:
         """Pass the program's output to the pump; return whether there was any."""
         loop, budget = asyncio.get_running_loop(), StepBudget()
-        reader = TransportReader(self._limits.pump.readers.transport)
+        reader = TransportReader(self._limits.transport_reader)
         pump: Pump | None = None
         patience = self._limits.remux_start_seconds
-        continuity = StreamContinuity(loop.time(), self._limits.continuity)
+        continuity = StreamContinuity(loop.time(), self._limits)
         while True:
             try:
                 data = await receive_within(process.read, patience)
@@ -272,7 +272,7 @@ class Remuxer:
     def _prepare_pump(self, reader: TransportReader) -> Pump:
         """Return the pump, ready for another stream."""
         if self.pump is None:
-            self.pump = Pump("mpegts", reader, limits=self._limits.pump, channel=self._channel)
+            self.pump = Pump("mpegts", reader, limits=self._limits, channel=self._channel)
         else:
             self.pump.begin("mpegts", reader)
         self._detected.set()

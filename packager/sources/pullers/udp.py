@@ -224,9 +224,9 @@ class UdpPuller:
         self._retries = SourceRetries(channel, limits.retry)
         self._past = self._logged = PacketLosses()
         self._logged_at = 0.0
-        self._reader = TransportReader(limits.pump.readers.transport)
+        self._reader = TransportReader(limits.transport_reader)
         self._receiver: UdpReceiver | None = None
-        self.pump = Pump("mpegts", self._reader, limits=limits.pump, channel=channel)
+        self.pump = Pump("mpegts", self._reader, limits=limits, channel=channel)
 
     async def wait_until_detected(self) -> Pump:
         """Return the pump at once: the stream is always MPEG-TS."""
@@ -265,7 +265,7 @@ class UdpPuller:
     def _close_receiver(self) -> None:
         """Add the closed socket's losses to the earlier ones."""
         self._past = self.losses
-        self._receiver, self._reader = None, TransportReader(self._limits.pump.readers.transport)
+        self._receiver, self._reader = None, TransportReader(self._limits.transport_reader)
 
     async def _read_packets(self, receiver: UdpReceiver) -> None:
         loop, budget = asyncio.get_running_loop(), StepBudget()
@@ -290,7 +290,7 @@ class UdpPuller:
     def _begin(self) -> None:
         """Begin another stream."""
         self._past = PacketLosses(self._past.packets + self._reader.lost, self._past.datagrams)
-        self._reader = TransportReader(self._limits.pump.readers.transport)
+        self._reader = TransportReader(self._limits.transport_reader)
         self.pump.begin("mpegts", self._reader)
         self._retries.stream_began()
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -17,8 +16,8 @@ from packager.library.storage_interface import FileChangedError, Identity, Libra
 from packager.reader_guard import ReaderGuard
 from packager.threads import ThreadLimits, Threads
 from packager.vod.index.file_index import FileIndex, OfferedTrack
-from packager.vod.index.index_builder import LIMITS, IndexLimits, read_beginning, read_index
-from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits
+from packager.vod.index.index_builder import read_beginning, read_index
+from packager.vod.index.index_memory_budget import IndexCacheLimits, IndexMemory
 from packager.vod.movie.versioned_addresses import version_of
 
 log = structlog.get_logger()
@@ -28,30 +27,6 @@ EncodedTracks = Callable[[FileIndex], tuple[OfferedTrack, ...]]
 
 REFUSAL_BYTES = 1024
 """Memory of a refusal that is kept in place of an index."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexCacheLimits:
-    """The limits of the indexes of a library: memory, number, and the making of new ones.
-
-    Attributes:
-        index_bytes: memory for all indexes together; the index of a film of two hours takes 8 MB.
-        index_memory: shares of that memory.
-        indexes: most indexes that are kept.
-        index: limits of the index of one file.
-        made_at_once: indexes that are made at the same time, for one client as long as no other waits; each
-            reads a whole ``moov`` into memory.
-        awaited: most films that wait for their index.
-        wait_seconds: longest wait of a request for an index, or for anything else that another request makes.
-    """
-
-    index_bytes: int = 256 << 20
-    index_memory: IndexMemoryLimits = field(default_factory=IndexMemoryLimits)
-    indexes: int = 1024
-    index: IndexLimits = LIMITS
-    made_at_once: int = 2
-    awaited: int = 1024
-    wait_seconds: float = 60.0
 
 
 class IndexCache:
@@ -79,7 +54,7 @@ class IndexCache:
         self._open = open_file
         self._limits = limits
         self._lock = threading.Lock()
-        self._memory = IndexMemory(limits.index_bytes, limits.index_memory, self._free)
+        self._memory = IndexMemory(limits.index_bytes, limits, self._free)
         self._indexes: OrderedDict[Identity, FileIndex | MediaError] = OrderedDict()
         self.threads = Threads(
             ThreadLimits(

@@ -16,25 +16,39 @@ from weakref import WeakValueDictionary
 
 from packager.blocking_calls import LackingError, may_be_repeated, result_of_wait
 from packager.vod.index.file_index import FileIndex
+from packager.vod.index.index_builder import LIMITS, IndexLimits
 from packager.vod.movie.movie_reader import Read
 
 
 @dataclass(frozen=True, slots=True)
-class IndexMemoryLimits:
-    """How indexes share their memory.
+class IndexCacheLimits:
+    """The limits of the indexes of a library: memory, number, and the making of new ones.
 
     Attributes:
+        index_bytes: memory for all indexes together; the index of a film of two hours takes 8 MB.
         small_read: bytes of a reading that isn't counted: a table has more.
-        patience_seconds: how long a reading waits for the room of indexes in use, which it may be using
-            itself.
-        wait_seconds: how long a reading waits for other readings.
-        look_seconds: between two checks whether indexes that were in use are gone.
+        memory_patience_seconds: how long a reading waits for the room of indexes in use, which it may be
+            using itself.
+        memory_wait_seconds: how long a reading waits for other readings.
+        memory_look_seconds: between two checks whether indexes that were in use are gone.
+        indexes: most indexes that are kept.
+        index: limits of the index of one file.
+        made_at_once: indexes that are made at the same time, for one client as long as no other waits; each
+            reads a whole ``moov`` into memory.
+        awaited: most films that wait for their index.
+        wait_seconds: longest wait of a request for an index, or for anything else that another request makes.
     """
 
+    index_bytes: int = 256 << 20
     small_read: int = 64 << 10
-    patience_seconds: float = 0.5
+    memory_patience_seconds: float = 0.5
+    memory_wait_seconds: float = 60.0
+    memory_look_seconds: float = 0.02
+    indexes: int = 1024
+    index: IndexLimits = LIMITS
+    made_at_once: int = 2
+    awaited: int = 1024
     wait_seconds: float = 60.0
-    look_seconds: float = 0.02
 
 
 class AwaitedRoom(NamedTuple):
@@ -53,7 +67,7 @@ class IndexMemory:
             thread.
     """
 
-    def __init__(self, most: int, limits: IndexMemoryLimits, drop: Callable[[int], None]) -> None:
+    def __init__(self, most: int, limits: IndexCacheLimits, drop: Callable[[int], None]) -> None:
         self._most = most
         self._limits = limits
         self._drop = drop
@@ -110,15 +124,15 @@ class IndexMemory:
 
         def look() -> None:
             waited = loop.time() - began
-            is_impatient = waited >= limits.patience_seconds
+            is_impatient = waited >= limits.memory_patience_seconds
             if room.done():
                 return
             if self._has_room(count, 0, is_impatient=is_impatient):
                 room.set_result(AwaitedRoom(count, is_impatient))
-            elif waited >= limits.wait_seconds:
+            elif waited >= limits.memory_wait_seconds:
                 room.set_exception(self._crowded(count))
             else:
-                loop.call_later(limits.look_seconds, look)
+                loop.call_later(limits.memory_look_seconds, look)
 
         look()
         return room

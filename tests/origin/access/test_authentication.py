@@ -12,8 +12,9 @@ import pytest
 from starlette.requests import Request
 
 from origin.access.authentication import Authenticator, Secret, TooManyGuessesError, client_address
-from origin.access.guess_delay import FORGOTTEN_SECONDS, GuessDelay, GuessLimits
+from origin.access.guess_delay import FORGOTTEN_SECONDS, GuessDelay
 from origin.access.key_hash import KeyHash
+from origin.access.limits import AccessLimits
 from origin.responses.refusal import RefusalError
 
 SECRET, LONG = "sésame&?", "sésame, ouvre-toi"
@@ -212,7 +213,7 @@ async def test_a_request_has_at_most_four_keys() -> None:
             assert await Authenticator().admits(one, Secret("3"))
 
 
-LIMITS = GuessLimits(guessers=300)
+LIMITS = AccessLimits(guessers=300)
 
 
 class Slow:

@@ -9,7 +9,7 @@ from itertools import permutations
 import msgspec
 import pytest
 
-from origin.access.limits import SessionLimits
+from origin.access.limits import AccessLimits
 from origin.access.viewer_sessions import (
     ANNOUNCE_SECONDS,
     ELSEWHERE,
@@ -26,7 +26,7 @@ from origin.access.viewer_sessions import (
 )
 
 EXPIRES = 1e9
-LIMITS = SessionLimits()
+LIMITS = AccessLimits()
 
 
 class Clock:
@@ -48,7 +48,7 @@ class Process:
         most: int = 1,
         *,
         ends_oldest: bool = True,
-        limits: SessionLimits = LIMITS,
+        limits: AccessLimits = LIMITS,
     ) -> None:
         self.clock = clock
         self.sessions = ViewerSessions(most, limits, ends_oldest=ends_oldest, clock=clock)
@@ -318,7 +318,7 @@ def test_what_waits_for_a_process_that_can_not_be_reached_is_bounded() -> None:
 
 
 def test_memory_is_bounded_however_many_players_come_with_a_token() -> None:
-    process = Process(Clock(), limits=SessionLimits(sessions=60, ended=50))
+    process = Process(Clock(), limits=AccessLimits(sessions=60, ended=50))
     for number in range(500):
         assert isinstance(process.ask(f"player {number}"), ViewerSession)
     for number in range(500):

@@ -21,8 +21,9 @@ from origin.http.client_limits import ClientLimit
 from origin.live.handler import LiveHandler
 from origin.live.media_requests import PastMedia
 from origin.live.past import snapshots
-from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits
+from origin.vod.answer_cache import AnswerCache
 from origin.vod.handler import VodHandler
+from origin.vod.segment_cache import VodCacheLimits
 from packager.library.local_storage import Library
 from packager.past.key_frames import KeyFrame, read_key_frame
 from packager.past.segment_samples import Read
@@ -138,7 +139,7 @@ async def test_a_manifest_is_written_once_however_short_its_validity(
         return write(*words)  # type: ignore[arg-type]  # handed on as they are
 
     monkeypatch.setattr(titles, "manifest", counted)
-    handler = VodHandler(titles, answers=AnswerCache(AnswerCacheLimits(valid_seconds=0.0)))
+    handler = VodHandler(titles, answers=AnswerCache(VodCacheLimits(valid_seconds=0.0)))
     asked = request_from_headers("GET", b"/vod/film.mp4/manifest.mpd", (), "203.0.113.5")
     bodies = await all_received(lambda: handler.handle(asked), go_on)
     assert b"<MPD" in bodies[0]
@@ -152,7 +153,7 @@ def client(s3_server: S3Server, s3_proxy: S3Proxy, monkeypatch: pytest.MonkeyPat
     obstore.put(store, "film.de.srt", b"content")
     for name, value in s3_server.environment(s3_proxy.url).items():
         monkeypatch.setenv(name, value)
-    return S3Client(f"s3://{BUCKET}/waiters", S3Limits().requests)
+    return S3Client(f"s3://{BUCKET}/waiters", S3Limits())
 
 
 async def all_run(objects: S3Objects, work: Callable[[], object]) -> list[object]:
@@ -170,7 +171,7 @@ async def test_slow_answers_of_a_bucket_are_good_for_all(
         return SLOW_SECONDS * len(s3_proxy.requests)
 
     limits = S3Limits()
-    cache = BlockCache(tmp_path, limits.cache)
+    cache = BlockCache(tmp_path, limits)
     try:
         objects = S3Objects(client, ObjectReader(client, cache, limits), limits, clock)
         files = await all_run(objects, lambda: objects.open("film.mp4").size)

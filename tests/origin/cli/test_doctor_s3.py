@@ -9,11 +9,11 @@ import pytest
 
 from origin.cli.diagnosis import Verdict
 from origin.cli.doctor_s3 import BucketCheckTimeouts, examine_bucket
-from packager.s3.limits import S3RequestLimits
+from packager.s3.limits import S3Limits
 from tests.ports import kept_port
 from tests.s3_server import BUCKET, READER, S3Server
 
-QUICK = BucketCheckTimeouts(requests=S3RequestLimits(retries=0, connect_seconds=1.0))
+QUICK = BucketCheckTimeouts(requests=S3Limits(retries=0, connect_seconds=1.0))
 
 
 def said(

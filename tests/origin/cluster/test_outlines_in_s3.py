@@ -51,7 +51,7 @@ def put_earlier(store: S3Store, rendition: str) -> range:
     copied = bytes(obstore.get(store, init).bytes())
     obstore.put(store, init.replace(f"init-{line.init}-", f"init-{first}-"), copied)
     numbers, before = range(first, first + COUNT), 0
-    lines = DEFAULT_LIMITS.bucket.piece_lines
+    lines = DEFAULT_LIMITS.piece_lines
     for begin in range(first - first % lines, numbers.stop, lines):
         own = [earlier(line, number, first) for number in range(begin, begin + lines) if number in numbers]
         name = PieceName.of(own[0], line.stored_by, before)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from packager.cluster.connection import JITTER
-from packager.cluster.limits import RedisLimits
+from packager.cluster.limits import ClusterLimits
 from tests.origin.cluster.nodes import get, nodes
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
@@ -77,7 +77,7 @@ def away(redis: RedisServer) -> Iterator[InItsPlace]:
 def most_attempts(seconds: float) -> int:
     """Give how often one node may try within some seconds, where its pauses are as short as may be."""
     end, count = 0.0, 1
-    for pause in RedisLimits().reconnects.pauses():
+    for pause in ClusterLimits().reconnects.pauses():
         end += pause * (1 - JITTER)
         if end > seconds:
             return count

@@ -9,8 +9,8 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from origin.server.services.limits import Limits, WorkerLimits
-from packager.s3.limits import S3Limits, S3RequestLimits
+from origin.server.services.limits import Limits, ServerLimits
+from packager.s3.limits import S3Limits
 from tests.conftest import ServerProcess
 from tests.origin.cluster.recorded_stations import (
     FOLDER,
@@ -51,8 +51,8 @@ HELD = "PUT /", "/recordings/", "/media.m3u8"
 
 HOLDING = program(
     Limits(
-        s3=S3Limits(requests=S3RequestLimits(silent_seconds=60, request_seconds=90)),
-        workers=WorkerLimits(spares=0),
+        s3=S3Limits(silent_seconds=60, request_seconds=90),
+        server=ServerLimits(spares=0),
     )
 )
 """Held requests don't fail: behind three that had, nothing is stored in S3, and a kill loses more."""

@@ -18,17 +18,15 @@ from origin.events.cluster_channels import ClusterChannels
 from origin.events.limits import ChannelLimits
 from packager.cluster.connection import RedisConnection
 from packager.cluster.event_streams import NEWS
-from packager.cluster.limits import EventStreamLimits, RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.concurrency import background_task
 from packager.retry_policy import RetryPolicy
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
 # Loading the client reads files.
-REDIS = RedisLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
-LIMITS = EventStreamLimits(
-    publish_seconds=60.0, catch_up_seconds=60.0, restore_seconds=60.0, report_seconds=0.05
-)
+REDIS = ClusterLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
+LIMITS = ClusterLimits(publish_seconds=60.0, catch_up_seconds=60.0, restore_seconds=60.0, report_seconds=0.05)
 NAME = "chat"
 
 
@@ -38,7 +36,7 @@ class Node:
     def __init__(
         self,
         connection: RedisConnection,
-        limits: EventStreamLimits = LIMITS,
+        limits: ClusterLimits = LIMITS,
         options: EventChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
     ) -> None:
         self.connection = connection
@@ -66,7 +64,7 @@ async def running(node: Node) -> AsyncIterator[Node]:
 
 async def make(
     server: RedisServer,
-    limits: EventStreamLimits = LIMITS,
+    limits: ClusterLimits = LIMITS,
     options: EventChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
 ) -> Node:
     return Node(await asyncio.to_thread(RedisConnection, server.url, REDIS), limits, options)
@@ -76,7 +74,7 @@ async def make(
 async def nodes(
     server: RedisServer,
     count: int = 2,
-    limits: EventStreamLimits = LIMITS,
+    limits: ClusterLimits = LIMITS,
     options: EventChannelOptions | ChannelLimits = ChannelLimits(history=5),  # noqa: B008
 ) -> AsyncIterator[Sequence[Node]]:
     server.command("FLUSHALL")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from origin.events.event_log import Event
 from origin.events.history_files import HistoryFiles
-from origin.events.limits import HistoryLimits
+from origin.events.limits import EventLimits
 from packager.safe_files import DataFolder
 
 
 def files(folder: Path, epoch: str, now: float) -> HistoryFiles:
     place = DataFolder(folder) / "talk"
-    return HistoryFiles("talk", epoch, place, HistoryLimits(seconds=60.0), lambda: now)
+    return HistoryFiles("talk", epoch, place, EventLimits(history_seconds=60.0), lambda: now)
 
 
 def write(folder: Path, epoch: str, *texts: str) -> None:

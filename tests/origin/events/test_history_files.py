@@ -19,7 +19,7 @@ from origin.config.load import load
 from origin.events.disk_history import EventHistory
 from origin.events.event_log import Event, Past, PastEpoch
 from origin.events.history_files import HistoryFiles, HistoryRoom
-from origin.events.limits import HistoryLimits
+from origin.events.limits import EventLimits
 from origin.server.services.event_services import make_event_services
 from origin.server.services.limits import Limits
 from packager.safe_files import DataFolder, OpenFolder
@@ -40,7 +40,7 @@ def events_of(epoch: str, numbers: range, size: int = 1000) -> list[Event]:
 
 def test_the_histories_of_many_channels_share_their_room_over_restarts(tmp_path: Path) -> None:
     def opened(name: str, room: HistoryRoom, epoch: str = "a") -> HistoryFiles:
-        found = HistoryFiles(name, epoch, DataFolder(tmp_path) / name, HistoryLimits(), room=room)
+        found = HistoryFiles(name, epoch, DataFolder(tmp_path) / name, EventLimits(), room=room)
         found.read()
         return found
 
@@ -136,7 +136,9 @@ async def test_what_isnt_ours_is_neither_read_nor_changed_nor_removed(content: b
     (folder / "7.events").write_bytes(content)
     (folder / "notes.txt").write_text("mine")
     os.utime(folder / "7.events", (0, 0))
-    limits = HistoryLimits(look_seconds=0.0, restore_seconds=LIMIT, disk_bytes=1 << 20, seconds=1000.0)
+    limits = EventLimits(
+        history_look_seconds=0.0, restore_seconds=LIMIT, disk_bytes=1 << 20, history_seconds=1000.0
+    )
     async with kept(tmp_path, "b", limits) as (channel, _):
         assert datas(channel) == ["1"]
         channel.publish_text("2")
@@ -201,7 +203,7 @@ async def test_a_disk_that_hangs_holds_up_nothing_but_the_history(
             await history.wait_until_restored()
         for channel in services.channels.values():
             channel.publish_text("x")
-        await until(lambda: len(begun) >= Limits().events.history.threads)
+        await until(lambda: len(begun) >= Limits().events.history_threads)
         # More channels than there are threads for everything else: their turn comes all the same.
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), LIMIT) == "done"
     finally:
@@ -290,7 +292,7 @@ def an_event(epoch: str, offset: int, time: float, data: str = "x") -> Event:
 
 def test_files_that_are_too_old_or_too_many_go_the_oldest_first(tmp_path: Path) -> None:
     wall, place = Wall(), DataFolder(tmp_path) / "events" / "test"
-    limits = HistoryLimits(seconds=80.0, disk_bytes=10_000, file_bytes=1000)
+    limits = EventLimits(history_seconds=80.0, disk_bytes=10_000, file_bytes=1000)
     files = HistoryFiles("test", "a", place, limits, wall)
     files.read()
     for offset in range(1, 201):
@@ -313,7 +315,7 @@ def test_many_epochs_of_few_events_leave_few_files(tmp_path: Path) -> None:
     """A server that is restarted again and again and has nothing to say."""
     place = DataFolder(tmp_path) / "events" / "test"
     for number in range(50):
-        files = HistoryFiles("test", f"e{number}", place, HistoryLimits())
+        files = HistoryFiles("test", f"e{number}", place, EventLimits())
         files.read()
         files.remove_old()
         files.close()
@@ -336,7 +338,7 @@ def test_a_file_that_was_changed_meanwhile_isnt_removed(
     change: Callable[[Path], None], tmp_path: Path
 ) -> None:
     wall, place = Wall(), DataFolder(tmp_path) / "events" / "test"
-    limits = HistoryLimits(seconds=80.0, file_bytes=100)
+    limits = EventLimits(history_seconds=80.0, file_bytes=100)
     files = HistoryFiles("test", "a", place, limits, wall)
     files.read()
     files.append([an_event("a", offset, wall.now) for offset in (1, 2, 3)])
@@ -353,7 +355,7 @@ def test_a_past_that_is_read_once_more_behind_an_error_of_the_disk_counts_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = DataFolder(tmp_path) / "events" / "test"
-    limits = HistoryLimits(file_bytes=1000, disk_bytes=4000)
+    limits = EventLimits(file_bytes=1000, disk_bytes=4000)
     files = HistoryFiles("test", "a", place, limits)
     files.read()
     files.append([an_event("a", offset, time(), "x" * 100) for offset in range(1, 21)])
@@ -379,7 +381,7 @@ def test_a_past_that_is_read_once_more_behind_an_error_of_the_disk_counts_once(
 
 
 async def test_a_disk_that_is_too_slow_costs_events_of_the_history_alone(tmp_path: Path) -> None:
-    limits = HistoryLimits(restore_seconds=LIMIT, waiting_bytes=1000)
+    limits = EventLimits(restore_seconds=LIMIT, waiting_bytes=1000)
     async with kept(tmp_path, "a", limits) as (channel, history):
         for _ in range(100):  # the loop has no turn in between
             channel.publish_text("x" * 100)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from origin.events.channel import EventChannelOptions
-from origin.events.limits import ChannelLimits, EventLimits, EventPublishLimits
+from origin.events.limits import ChannelLimits, EventLimits
 from tests.event_server import LIMIT, TOKEN, WAYS, Got, Server, a_channel, reading, serving
 from tests.keys import ADMIN_TOKEN
 from tests.waiting import until
@@ -105,7 +104,7 @@ async def test_a_stream_that_is_wrong_in_the_middle_says_what_was_published() ->
         assert server.channel.published == 2
 
 
-SMALL = EventLimits(publish=EventPublishLimits(event_bytes=1000, rate=5.0, burst_seconds=1.0))
+SMALL = EventLimits(event_bytes=1000, publish_rate=5.0, burst_seconds=1.0)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", JSON, NDJSON])
@@ -140,7 +139,7 @@ async def test_more_events_than_the_rate_allows_are_refused_with_the_time_to_wai
 
 
 async def test_of_very_many_events_the_newest_ids_are_named() -> None:
-    limits = EventLimits(publish=replace(EventPublishLimits(), answered_ids=3))
+    limits = EventLimits(answered_ids=3)
     async with serving(limits=limits) as server:
         answer = await server.post(b'{"data":1}\n' * 10, NDJSON)
         assert answer.json() == {"count": 10, "ids": ["e-8", "e-9", "e-10"]}

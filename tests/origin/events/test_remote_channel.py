@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from origin.events.limits import EventLimits, EventPublishLimits
+from origin.events.limits import EventLimits
 from origin.events.remote_channel import NotPublishedError, RemoteChannel, RemoteTimeouts
 from tests.event_server import LIMIT, TOKEN, WAYS, Server, Way, a_channel, reading, serving
 from tests.waiting import until
@@ -58,7 +58,7 @@ class Source:
 
 
 async def test_what_the_server_does_not_take_is_an_error_with_its_reason_and_the_source_is_let_go() -> None:
-    limits = EventLimits(publish=EventPublishLimits(event_bytes=100))
+    limits = EventLimits(event_bytes=100)
     async with serving(limits=limits) as server:
         source = Source("x")
         async with remote(server, "wrong") as channel:

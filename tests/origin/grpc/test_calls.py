@@ -20,7 +20,7 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
 from h2.settings import SettingCodes
 
-from origin.events.limits import EventLimits, EventPublishLimits
+from origin.events.limits import EventLimits
 from origin.grpc.server import GrpcServer
 from origin.http.client_limits import ClientLimit
 from tests.event_server import LIMIT, NDJSON, PROTECTED, READ_KEY, a_channel, reading, serving
@@ -68,7 +68,7 @@ async def test_what_is_published_by_grpc_is_read_by_all_and_what_others_publish_
 
 
 async def test_a_wrong_call_gets_a_status_and_a_sentence_and_others_go_on() -> None:
-    limits = EventLimits(publish=EventPublishLimits(event_bytes=100, rate=1.0, burst_seconds=3.0))
+    limits = EventLimits(event_bytes=100, publish_rate=1.0, burst_seconds=3.0)
     channels = a_channel(), a_channel("relayed")
     async with (
         serving(*channels, keys=PROTECTED, limits=limits) as server,

@@ -19,7 +19,8 @@ from origin.ingest.handshake_limit import (
     HandshakeLimit,
 )
 from origin.ingest.libsrt import HandshakeAnswer, Libsrt
-from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
+from origin.ingest.limits import IngestLimits
+from origin.ingest.srt_receiver import SrtConnection, SrtReceiver
 from tests.srt import HandshakeSender, calling, udp_port
 from tests.waiting import until
 
@@ -140,7 +141,7 @@ async def test_a_flood_of_handshakes_reaches_libsrt_within_the_limit_and_others_
         judged.append(address)
         return HandshakeAnswer(1401 if stream_id == b"guess" else 0)
 
-    receiver = SrtReceiver(Libsrt(), judge, found.append, SrtReceiverLimits())
+    receiver = SrtReceiver(Libsrt(), judge, found.append, IngestLimits())
     thread = threading.Thread(target=receiver.run, args=([(socket.AF_INET, ("127.0.0.1", port))], 60.0))
     thread.start()
     ended = threading.Event()

@@ -8,16 +8,12 @@ from typing import Any
 import pytest
 
 from media.errors import MalformedError
-from origin.ingest.multitrack_configuration import (
-    ChannelWish,
-    ClientConfigurationLimits,
-    client_configuration,
-    read_client,
-)
+from origin.ingest.limits import IngestLimits
+from origin.ingest.multitrack_configuration import ChannelWish, client_configuration, read_client
 from packager.ffmpeg.ladder import rungs
 from tests.origin.ingest.multitrack_requests import ASKED, CANVAS, changed
 
-LIMITS = ClientConfigurationLimits()
+LIMITS = IngestLimits()
 SERVER = "rtmp://origin.example:1935/live"
 WISH = ChannelWish(SERVER, rungs(["source", "720p", "360p"]), 2.0)
 

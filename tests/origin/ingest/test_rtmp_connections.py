@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from origin.access.guess_delay import GuessDelay
 from origin.access.limits import RefusalLogLimits
 from origin.ingest.admission import IngestAdmission
-from origin.ingest.rtmp import RtmpLimits, RtmpServer
+from origin.ingest.limits import IngestLimits
+from origin.ingest.rtmp import RtmpServer
 from packager.sources.published_source import PublishedSource
 from tests.patience import CLIENT_SECONDS
 from tests.permissions import live_authorization
@@ -30,7 +31,7 @@ RESET = struct.pack("ii", 1, 0)
 
 async def test_clients_that_send_nonsense_and_reset_are_lines_and_no_tracebacks() -> None:
     loop = asyncio.get_running_loop()
-    server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), RtmpLimits())
+    server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), IngestLimits())
     serving = asyncio.ensure_future(server.run())
     listening = await loop.create_server(server.protocol, "127.0.0.1", 0)
     address = listening.sockets[0].getsockname()
@@ -54,7 +55,9 @@ async def leave_while_refused(ways: Sequence[tuple[str, bool]]) -> None:
     loop = asyncio.get_running_loop()
     sources = {"studio": PublishedSource("studio")}
     delay = GuessDelay(2, 0.05)
-    server = RtmpServer(IngestAdmission(sources, live_authorization({"studio": "key"}), delay), RtmpLimits())
+    server = RtmpServer(
+        IngestAdmission(sources, live_authorization({"studio": "key"}), delay), IngestLimits()
+    )
     serving = asyncio.ensure_future(server.run())
     listening = await loop.create_server(server.protocol, "127.0.0.1", 0)
     address = listening.sockets[0].getsockname()
@@ -94,7 +97,7 @@ def test_whoever_leaves_while_it_is_refused_is_a_line_and_no_traceback(
 
 @pytest.mark.clause("CWE-770")
 async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None:
-    limits = RtmpLimits(connections=8)
+    limits = IngestLimits(rtmp_connections=8)
     server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), limits)
     serving = asyncio.ensure_future(server.run())
     listening = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
@@ -110,7 +113,7 @@ async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None
 
     async with asyncio.timeout(CLIENT_SECONDS):
         first = await connect("127.0.0.1")
-        flood = [await connect("127.0.0.2") for _ in range(2 * limits.connections)]
+        flood = [await connect("127.0.0.2") for _ in range(2 * limits.rtmp_connections)]
         # Of the flood the oldest are dropped.
         await flood[0].read()
         assert not flood[-1].at_eof()
@@ -126,7 +129,7 @@ async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None
 @pytest.mark.clause("CWE-770")
 async def test_a_flood_leaves_nothing_for_the_garbage_collector() -> None:
     """It would hold the event loop for a second once thousands of connections were left to it."""
-    limits = RtmpLimits(connections=2, linger_seconds=0.0)
+    limits = IngestLimits(rtmp_connections=2, rtmp_linger_seconds=0.0)
     server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), limits)
     serving = asyncio.ensure_future(server.run())
     listening = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
@@ -143,7 +146,7 @@ async def test_a_flood_leaves_nothing_for_the_garbage_collector() -> None:
             streams.append(writer)
             writer.write(HANDSHAKE)
             assert await reader.read(1)
-        await until(lambda: sessions() <= limits.connections, "the end of all that were dropped")
+        await until(lambda: sessions() <= limits.rtmp_connections, "the end of all that were dropped")
     finally:
         gc.enable()
         for writer in streams:

@@ -21,7 +21,7 @@ import pytest
 from media.flv.amf0 import Value
 from media.rtmp import chunks
 from media.rtmp.chunks import Message, write_message
-from origin.ingest.rtmp import RtmpLimits
+from origin.ingest.limits import IngestLimits
 from tests.conftest import start_server
 from tests.descriptors import descriptors
 from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
@@ -229,7 +229,7 @@ def test_a_connection_that_never_publishes_is_closed(hall: RtmpStudio) -> None:
 def test_connections_of_strangers_leave_publishers_their_place(hall: RtmpStudio, data: bytes) -> None:
     right = publishing(f"studio?key={KEY}") + command("deleteStream", 6, None, 1)
     with contextlib.ExitStack() as stack:
-        for _ in range(RtmpLimits().connections + 50):
+        for _ in range(IngestLimits().rtmp_connections + 50):
             one = stack.enter_context(socket.create_connection(("127.0.0.1", hall.port), CLIENT_SECONDS))
             one.sendall(data)
             if len(data) > len(HANDSHAKE):

@@ -8,7 +8,8 @@ import structlog
 
 from origin.access.guess_delay import GuessDelay
 from origin.ingest.admission import IngestAdmission
-from origin.ingest.srt import SrtGate, SrtLimits
+from origin.ingest.limits import IngestLimits
+from origin.ingest.srt import SrtGate
 from origin.ingest.srt_receiver import SrtReceiver
 from packager.sources.published_source import PublishedSource
 from tests.permissions import live_authorization
@@ -30,7 +31,7 @@ class Gate:
         sources = {name: PublishedSource(name) for name in ("long", "short")}
         delay = GuessDelay(2, 5.0, clock=lambda: self.now)
         admission = IngestAdmission(sources, keys, delay)
-        self._gate = SrtGate(admission, SrtLimits(), {}, lambda: self.now)
+        self._gate = SrtGate(admission, IngestLimits(), {}, lambda: self.now)
         self._gate.receiver = cast(SrtReceiver, cast(Any, _Room()))
 
     def code(self, stream_id: str, address: str = ADDRESS) -> int:
@@ -77,4 +78,4 @@ async def test_callers_without_a_channel_cant_fill_the_log() -> None:
         for number in range(1000):
             assert gate.code("publish:nowhere:k", f"198.51.100.{number % 200}") == 1404
     refused = [line for line in lines if line["event"] == "srt connection refused"]
-    assert 1 < len(refused) == len(lines) <= SrtLimits().refusal_log.lines
+    assert 1 < len(refused) == len(lines) <= IngestLimits().refusal_log.lines

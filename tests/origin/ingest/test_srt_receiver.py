@@ -9,11 +9,12 @@ import threading
 import pytest
 
 from origin.ingest.libsrt import HandshakeAnswer, Libsrt
-from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
+from origin.ingest.limits import IngestLimits
+from origin.ingest.srt_receiver import SrtConnection, SrtReceiver
 from tests.srt import calling, udp_port
 from tests.waiting import until
 
-LIMITS = SrtReceiverLimits(waiting_bytes=100_000, chunk_bytes=20_000)
+LIMITS = IngestLimits(srt_waiting_bytes=100_000, srt_chunk_bytes=20_000)
 MESSAGES = 1000
 
 
@@ -39,10 +40,10 @@ async def test_an_event_loop_that_takes_nothing_is_not_given_more() -> None:
         await until(lambda: found, "the connection")
         await until(lambda: found[0].is_paused, "the bound")
         await until(done.is_set, "all that is sent")
-        assert found[0].waiting_bytes < LIMITS.waiting_bytes + LIMITS.chunk_bytes
+        assert found[0].waiting_bytes < LIMITS.srt_waiting_bytes + LIMITS.srt_chunk_bytes
         data = bytearray()
         while len(data) < MESSAGES * 1316:
-            assert found[0].waiting_bytes < LIMITS.waiting_bytes + LIMITS.chunk_bytes
+            assert found[0].waiting_bytes < LIMITS.srt_waiting_bytes + LIMITS.srt_chunk_bytes
             async with asyncio.timeout(60):
                 more = await found[0].read()
             assert more

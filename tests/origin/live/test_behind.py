@@ -60,8 +60,8 @@ async def follower(
     acts: Sequence[str] = ("segment",) * (MADE - WHOLE),
 ) -> AsyncIterator[Follower]:
     """Make one that has two of eight segments, at some moment; waits last for so many target durations."""
-    waiters = replace(DEFAULT_LIMITS.window.waiters, blocked_target_durations=target_durations)
-    limits = replace(DEFAULT_LIMITS, window=replace(DEFAULT_LIMITS.window, waiters=waiters))
+    window = replace(DEFAULT_LIMITS.window, blocked_target_durations=target_durations)
+    limits = replace(DEFAULT_LIMITS, window=window)
     maker = Maker(dvr=False)
     for _ in range(WHOLE):
         maker.act("segment")

@@ -16,13 +16,6 @@ from tests.origin.live.served_log import NoCommands
 from tests.packager.made_channel import NUMBER, Maker, begin_late
 
 
-class Elsewhere:
-    """The programmes of other nodes' channels."""
-
-    def __init__(self, stores: dict[str, ProgrammeStore]) -> None:
-        self.store = stores.get
-
-
 def request(name: str) -> Request:
     return request_from_headers("GET", f"/live/test/{name}".encode(), [], "203.0.113.5")
 
@@ -49,7 +42,7 @@ async def test_programmes_of_other_nodes_are_found_once_they_are_read(name: str)
         return reply_of(handler.handle(request(f"{path}?programme=on"))).head.status
 
     assert status(name) == 404
-    directory.elsewhere = Elsewhere({"test": store})
+    directory.elsewhere = {"test": store}.get
     assert status(name) == 503
     await store.replace([Programme("on", (NUMBER + 1) * 1000, (NUMBER + 900) * 1000)])
     assert status("clip.mp4") == 302

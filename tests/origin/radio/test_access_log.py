@@ -17,7 +17,7 @@ import structlog
 
 from origin.config.errors import CommandError
 from origin.radio.access_log import AccessLogFile, AnsweredRequest, write_line
-from origin.radio.mounts.limits import AccessLogLimits
+from origin.radio.mounts.limits import RadioLimits
 from tests.conftest import ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS
 from tests.programs import program
@@ -68,7 +68,7 @@ def test_no_client_writes_a_line_or_a_field_of_its_own(agent: bytes) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[AccessLogFile]:
-    opened = AccessLogFile(tmp_path / "access.log", AccessLogLimits(last_seconds=CLIENT_SECONDS))
+    opened = AccessLogFile(tmp_path / "access.log", RadioLimits(log_last_seconds=CLIENT_SECONDS))
     yield opened
     opened.close()
 
@@ -108,7 +108,7 @@ def test_a_line_that_a_full_disk_cut_off_spoils_no_other(tmp_path: Path, file: A
 def test_a_file_that_cant_be_written_is_an_error_at_the_start(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CommandError, match=r"^log\.access: .*; name a file that can be written$"):
-        AccessLogFile(tmp_path / name, AccessLogLimits())
+        AccessLogFile(tmp_path / name, RadioLimits())
 
 
 @pytest.fixture

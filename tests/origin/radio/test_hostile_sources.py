@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from media.hls.playlist_reader import DEFAULT_LIMITS, PlaylistReaderLimits, read_playlist
-from origin.radio.mounts.limits import RELAY_RETRY, RelayLimits
+from origin.radio.mounts.limits import RELAY_RETRY, RadioLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
 from packager.sources.pullers import hls_client
@@ -52,7 +52,7 @@ STATIONS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", STATIONS)
 async def test_a_relayed_station_holds_nobody(kind: str, nothing_holds_the_event_loop: LoopWatch) -> None:
-    soon = RelayLimits(retry=dataclasses.replace(RELAY_RETRY, first_seconds=0.05))
+    soon = RadioLimits(relay_retry=dataclasses.replace(RELAY_RETRY, first_seconds=0.05))
     with hostile_upstream({"": await asyncio.to_thread(STATIONS[kind])}) as upstream:
         station = Relay(RelayOptions("copy", f"{upstream.url}/x", limits=soon))
         blocks: list[AudioBlock] = []

@@ -9,7 +9,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.mp3.icy import metadata_block
-from origin.radio.mounts.limits import ListenerLimits
 from origin.radio.mounts.mount import Mount
 from origin.radio.routes import wants_titles
 from origin.radio.status import status
@@ -89,7 +88,9 @@ async def test_a_listener_that_leaves_is_noticed_without_any_audio_going_out() -
 
 
 async def test_closing_a_mount_ends_its_listeners_in_order_and_the_stuck_ones_soon() -> None:
-    limits = replace(MOUNT, listener=ListenerLimits())
+    limits = replace(
+        MOUNT,
+    )
     async with one_mount(mount_options(limits=limits)) as (feed, mount, server):
         reading, stuck = await server.open(), await server.open()
         await until(lambda: mount.listeners == 2)

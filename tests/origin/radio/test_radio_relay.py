@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from structlog.testing import capture_logs
 
-from origin.radio.mounts.limits import RELAY_RETRY, RelayLimits
+from origin.radio.mounts.limits import RELAY_RETRY, RadioLimits
 from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
@@ -29,13 +29,13 @@ SECOND = 39
 AS_BEFORE = mount_options(burst_bytes=512 * 1024)
 
 
-PATIENT = RelayLimits(connect_seconds=PATIENCE_SECONDS, silent_seconds=PATIENCE_SECONDS)
+PATIENT = RadioLimits(connect_seconds=PATIENCE_SECONDS, silent_seconds=PATIENCE_SECONDS)
 """No relay asks again since the machine stood still."""
 
 
 @contextlib.asynccontextmanager
 async def relaying(
-    url: str, options: MountOptions = AS_BEFORE, limits: RelayLimits = PATIENT
+    url: str, options: MountOptions = AS_BEFORE, limits: RadioLimits = PATIENT
 ) -> AsyncIterator[tuple[Mount, Server]]:
     mount = Mount("copy", Relay(RelayOptions("copy", url, limits=limits)), options)
     async with serving({"copy": mount}) as server:
@@ -62,7 +62,7 @@ async def test_a_relay_that_is_sent_to_a_name_that_is_none_says_so_and_asks_agai
     nowhere = (
         b"HTTP/1.1 302 Found\r\nLocation: http://xn--zzzzzzzzzzzzz-.example/\r\nContent-Length: 0\r\n\r\n"
     )
-    hasty = replace(PATIENT, retry=RetryPolicy(0.01, 0.01))
+    hasty = replace(PATIENT, relay_retry=RetryPolicy(0.01, 0.01))
     with hostile_upstream({"": nowhere}) as upstream:
         async with relaying(f"{upstream.url}/radio/test", limits=hasty) as (copy, _):
             await until(lambda: len(upstream.asked) > 2, "another attempt")
@@ -70,7 +70,7 @@ async def test_a_relay_that_is_sent_to_a_name_that_is_none_says_so_and_asks_agai
 
 
 async def test_a_relay_asks_again_and_its_listener_stays() -> None:
-    hasty = replace(PATIENT, retry=replace(RELAY_RETRY, first_seconds=0.05))
+    hasty = replace(PATIENT, relay_retry=replace(RELAY_RETRY, first_seconds=0.05))
     async with one_mount(AS_BEFORE) as (feed, mount, upstream):
         feed.push(SECOND)
         await feed.settled()
@@ -188,7 +188,7 @@ def set_title(server: icecast.Icecast, title: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
 async def test_icecast_is_relayed_with_its_titles_and_over_its_restart() -> None:
-    hasty = replace(PATIENT, retry=RetryPolicy(first_seconds=0.2, longest_seconds=0.5))
+    hasty = replace(PATIENT, relay_retry=RetryPolicy(first_seconds=0.2, longest_seconds=0.5))
     # Its port is kept between its two runs.
     with kept_port() as port, contextlib.ExitStack() as first:
         server = await asyncio.to_thread(first.enter_context, icecast.running(port=port))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from origin.server.server import LAST_REQUEST_SECONDS
-from origin.server.services.limits import Limits, ServerLimits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from tests.conftest import START_SECONDS
 from tests.copied_channel import copied_channel
 from tests.patience import patient_server, program
@@ -110,7 +110,7 @@ def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket
     config.write_text(f"[server]\nworkers = {workers}\n")
     with contextlib.ExitStack() as stack:
         # Each server would start a spare worker, too, which nobody waits for.
-        without_spare = program(Limits(workers=WorkerLimits(spares=0)))
+        without_spare = program(Limits(server=ServerLimits(spares=0)))
         servers = Succession(tmp_path, stack, "--config", str(config), program=without_spare)
         player_requests = [Asker(servers.address, keeps=keeps) for keeps in (True, True, False)]
 

@@ -79,7 +79,7 @@ async def test_a_whole_answer_and_an_error_are_decoded_likewise() -> None:
 
 
 BOUND = 1 << 20
-BOUNDED = replace(PATIENT, upstream=replace(PATIENT.upstream, answer_bytes=BOUND))
+BOUNDED = replace(PATIENT, answer_bytes=BOUND)
 
 
 def without_content() -> bytes:

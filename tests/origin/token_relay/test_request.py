@@ -10,9 +10,9 @@ import pytest
 
 from origin.responses.refusal import RefusalError
 from origin.token_relay.completion_request import CompletionRequest, read_request
-from origin.token_relay.limits import RequestLimits
+from origin.token_relay.limits import TokenRelayLimits
 
-LIMITS = RequestLimits()
+LIMITS = TokenRelayLimits()
 HELLO = [{"role": "user", "content": "Hello ж 😀"}]
 
 

@@ -34,7 +34,7 @@ BARE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 async def events_of(url: str, **limits: Any) -> list[str]:
     """Ask a server for a stream, and return the data of its events."""
     got: list[str] = []
-    upstream = Upstream(UpstreamOptions(url=url, key=KEY), replace(PATIENT.upstream, **limits))
+    upstream = Upstream(UpstreamOptions(url=url, key=KEY), replace(PATIENT, **limits))
 
     def take(event: Any) -> bool:
         got.append(event.data)

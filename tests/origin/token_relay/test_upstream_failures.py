@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from origin.events.limits import ChannelLimits
 from origin.token_relay.completion_request import UpstreamRequest
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import UpstreamLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.completion_server import KEY, Asked, Script, chunk, tokens
 from tests.event_server import LIMIT, NDJSON
@@ -266,7 +266,7 @@ async def test_a_name_that_later_means_a_nearer_address_is_not_asked(monkeypatch
     monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", resolve)
     async with answering() as (port, asked):
         options = UpstreamOptions(url=f"http://rebinding.example:{port}/v1")
-        upstream = Upstream(options, UpstreamLimits(connect_seconds=0.05))
+        upstream = Upstream(options, TokenRelayLimits(connect_seconds=0.05))
         for told in ("can't be reached", "may not be asked"):
             with pytest.raises(CompletionError, match=told):
                 await upstream.whole(UpstreamRequest(b"{}"))

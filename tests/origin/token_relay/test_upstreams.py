@@ -16,7 +16,7 @@ from origin.config.options import ConfigError
 from origin.config.warnings import unserved
 from origin.token_relay.completion_request import UpstreamRequest
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import BreakerLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import address_of_chat
 from origin.token_relay.upstream import Upstream, UpstreamOptions
 from origin.token_relay.upstreams import Upstreams, weighted_order
@@ -27,7 +27,7 @@ from tests.streamed_answers import CHAT_BYTES, CHAT_CHUNKS, KEPT, MINE, asking, 
 from tests.waiting import until
 
 GOOD = streaming(CHAT_CHUNKS)
-NEVER = replace(PATIENT, breaker=BreakerLimits(failures=1000))
+NEVER = replace(PATIENT, breaker_failures=1000)
 
 
 def refusing(status: str, *fields: str) -> Any:
@@ -63,8 +63,7 @@ async def breaking_before_its_first_event(asked: Asked) -> None:
     ],
 )
 async def test_the_next_server_is_asked_where_one_fails_before_its_first_event(script: Any) -> None:
-    patience = replace(NEVER.upstream, silent_seconds=2.0 if script is silent else LIMIT)
-    limits = replace(NEVER, upstream=patience)
+    limits = replace(NEVER, silent_seconds=2.0 if script is silent else LIMIT)
     async with (
         completing(GOOD) as good,
         relaying(script, limits, keeping=KEPT, others=[good]) as server,
@@ -107,7 +106,7 @@ async def test_behind_the_first_event_no_other_server_is_asked() -> None:
 
 
 async def test_a_server_that_fails_again_and_again_is_left_alone_and_then_tried_once() -> None:
-    limits = replace(PATIENT, breaker=BreakerLimits(failures=2, pause_seconds=1.0))
+    limits = replace(PATIENT, breaker_failures=2, breaker_pause_seconds=1.0)
     is_well = False
 
     async def script(asked: Asked) -> None:
@@ -145,8 +144,8 @@ async def test_a_trial_whose_answer_has_begun_ends_the_pause_though_its_caller_l
     async with completing(script) as server:
         options = UpstreamOptions(url=server.url, key=KEY)
         upstreams = Upstreams(
-            [Upstream(options, PATIENT.upstream)],
-            BreakerLimits(failures=2, pause_seconds=10.0),
+            [Upstream(options, PATIENT)],
+            TokenRelayLimits(breaker_failures=2, breaker_pause_seconds=10.0),
             clock=lambda: now,
         )
 
@@ -199,7 +198,7 @@ async def test_retry_after_is_honoured_and_reaches_the_caller_where_no_server_is
 async def test_a_server_alone_is_always_asked_and_its_limit_is_passed_on_with_all_that_clients_read() -> None:
     fields = ("retry-after-ms: 1500", "x-should-retry: true", "x-request-id: req_9", "x-secret: no")
     busy = refusing("429 Too Many Requests", *fields)
-    async with relaying(busy, replace(PATIENT, breaker=BreakerLimits(failures=1)), keeping=KEPT) as server:
+    async with relaying(busy, replace(PATIENT, breaker_failures=1), keeping=KEPT) as server:
         for count in range(1, 4):
             async with asking(server) as answer:
                 assert answer.status_code == 429

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from origin.answers.reply import PendingTask, Reply
 from origin.answers.request import Request, RequestFields
-from origin.vod.segment_cache import SegmentCacheLimits
+from origin.vod.segment_cache import VodCacheLimits
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.conformance.conftest import serving
@@ -64,7 +64,7 @@ def test_ranges_of_i_frames_are_those_of_the_application(library: Path) -> None:
 
 def test_only_so_many_i_frames_are_put_together_while_others_wait(library: Path) -> None:
     target = "bframes.mp4/video/iframes.mp4"
-    with served(library, kept=SegmentCacheLimits(i_frames_at_once=1)) as server:
+    with served(library, kept=VodCacheLimits(i_frames_at_once=1)) as server:
         playlist = server.ask("bframes.mp4/video/iframes.m3u8").body.decode()
         places = [tuple(map(int, one)) for one in re.findall(r"EXT-X-BYTERANGE:(\d+)@(\d+)", playlist)]
         (length, first), (_, second) = places[:2]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from origin.answers.request import Request
-from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, Content
+from origin.vod.answer_cache import AnswerCache, Content
 from origin.vod.cache_control import Lifetime
 from origin.vod.handler import VodHandler
-from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits, metadata_of
+from origin.vod.segment_cache import SegmentCache, VodCacheLimits, metadata_of
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.conformance.conftest import serving
@@ -50,7 +50,7 @@ def test_ranges_and_preconditions_are_answered_as_by_the_application(
     library: Path, name: str, track: str, copies: int
 ) -> None:
     app = vod_application(Titles(Library(library)), MAX_AGE)
-    kept = SegmentCacheLimits(copies=copies)
+    kept = VodCacheLimits(copies=copies)
     with served(library, kept=kept) as server, serving(app, library, "uvloop") as plain:
         target = f"{name}/{track}/1.m4s"
         whole = server.ask(target)
@@ -178,7 +178,7 @@ def test_a_request_that_many_send_alike_is_looked_into_once(
 
 
 def test_what_is_kept_of_segments_keeps_no_index_and_has_a_bound(library: Path) -> None:
-    kept = SegmentCacheLimits(segments=2)
+    kept = VodCacheLimits(segments=2)
     with served(library, kept=kept, indexes=1) as server:
         index = weakref.ref(server.titles.segments.track("bframes.mp4", "video").cuts)
         assert server.ask("bframes.mp4/video/0.m4s").status == 200
@@ -204,7 +204,7 @@ def test_what_is_asked_for_again_is_copied_and_copies_stay_while_they_are_asked_
         assert len(segments) == 3
         room = max(segments[0].size + segments[1].size, segments[1].size + segments[2].size)
         for idle_seconds in (ETERNITY, -1.0):
-            limits = SegmentCacheLimits(copied_bytes=room, idle_seconds=idle_seconds)
+            limits = VodCacheLimits(copied_bytes=room, idle_seconds=idle_seconds)
             cache = SegmentCache(limits)
             told = [metadata_of(one, file, "", now=time.time()) for one in segments]
             cached = [
@@ -231,7 +231,7 @@ def test_a_copy_of_a_file_that_was_cut_short_is_not_made(library: Path) -> None:
         segment = titles.segments.known(file, "video", 2)
         assert segment is not None
         os.truncate(library / "bframes.mp4", 5000)
-        cache = SegmentCache(SegmentCacheLimits())
+        cache = SegmentCache(VodCacheLimits())
         metadata = metadata_of(segment, file, "2", now=time.time())
         cached = cache.add(0, segment, metadata, "no-store")
         assert [cache.copy_of(0, cached, file.fd) for _ in range(3)] == [None] * 3
@@ -239,8 +239,8 @@ def test_a_copy_of_a_file_that_was_cut_short_is_not_made(library: Path) -> None:
 
 
 def test_answers_are_kept_within_bounds_and_for_their_time() -> None:
-    cache = AnswerCache(AnswerCacheLimits(valid_seconds=ETERNITY, answers=2, bytes=12))
-    outdated = AnswerCache(AnswerCacheLimits(valid_seconds=0))
+    cache = AnswerCache(VodCacheLimits(valid_seconds=ETERNITY, answers=2, answer_bytes=12))
+    outdated = AnswerCache(VodCacheLimits(valid_seconds=0))
     outdated.keep(b"a", Content(b"a", *KIND))
     assert [outdated.find(b"a") for _ in range(2)] == [None, None], "who asks later has to look again"
     for target in (b"a", b"b", b"c"):

@@ -13,9 +13,9 @@ from origin.answers.asgi import handler_routes
 from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
-from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits
+from origin.vod.answer_cache import AnswerCache
 from origin.vod.handler import VodHandler
-from origin.vod.segment_cache import SegmentCacheLimits
+from origin.vod.segment_cache import VodCacheLimits
 from packager.library.local_storage import Library
 from packager.vod import TitleLimits, Titles
 from tests.conformance.conftest import Running, serving
@@ -57,13 +57,13 @@ class Served:
 def served(
     library: Path,
     seconds: float = ETERNITY,
-    kept: SegmentCacheLimits | None = None,
+    kept: VodCacheLimits | None = None,
     indexes: int = 9,
     limits: TitleLimits | None = None,
 ) -> Iterator[Served]:
     titles = Titles(Library(library), limits or TitleLimits(indexes=indexes))
     files, traffic = OpenFileCache(valid_seconds=seconds), RequestCounters()
-    answers = AnswerCache(AnswerCacheLimits(valid_seconds=seconds))
+    answers = AnswerCache(VodCacheLimits(valid_seconds=seconds))
     handler = VodHandler(titles, MAX_AGE, files, answers, kept)
     fast_path = FastPath({"vod": handler}, AccessLog(traffic, log_requests=False))
     app = Starlette(routes=handler_routes(handler, ["/vod/{path:path}"]))

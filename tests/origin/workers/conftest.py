@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.services.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from tests.conftest import ServerProcess, start_server
 from tests.origin.workers.asking import SIGNING_KEY, ready
 from tests.packager import films
 from tests.patience import program
 
-PATIENT = WorkerLimits(report_seconds=10.0, spares=0)
+PATIENT = ServerLimits(report_seconds=10.0, spares=0)
 """A worker isn't taken for silent since the machine is busy; and none is made that isn't needed."""
 
 WITH_SPARE = replace(PATIENT, spares=1)
@@ -55,14 +55,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def started(
-    folder: Path, library: Path, workers: int, *more: str, limits: WorkerLimits = PATIENT
+    folder: Path, library: Path, workers: int, *more: str, limits: ServerLimits = PATIENT
 ) -> ServerProcess:
     config = folder / f"{workers}.toml"
     config.write_text(
         CONFIG.format(workers=workers, data=folder / f"data{workers}", key=SIGNING_KEY) + "".join(more)
     )
     options = ("--config", str(config), "--library", str(library), "--port", "0")
-    server = start_server(*options, program=program(Limits(workers=limits)))
+    server = start_server(*options, program=program(Limits(server=limits)))
     if workers > 1:
         ready(server, workers)
     return server

@@ -359,7 +359,7 @@ def test_plain_http_leads_to_https_from_workers_too(library: Path, tmp_path: Pat
     config = tmp_path / "headwater.toml"
     config.write_text("[server]\nworkers = 2\n" + TLS.format(folder=tmp_path) + "redirect = true\n")
     options = ("--config", str(config), "--library", str(library), "--port", "0")
-    server = start_server(*options, program=program(Limits(workers=PATIENT)))
+    server = start_server(*options, program=program(Limits(server=PATIENT)))
     try:
         https = Https(server)
         with https.client(is_2=False) as client:

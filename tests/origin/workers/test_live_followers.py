@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from origin.server.services.limits import Limits, ServerLimits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from tests.conformance.raw import Client
 from tests.conftest import STOP_SECONDS, ServerProcess, start_server
 from tests.copied_channel import copied_channel
@@ -33,7 +34,7 @@ data = "{folder}/data"
 CHANNEL = ("part_duration = 0.25", "segment_duration = 1.0")
 RENDITION = "/live/test/source"
 
-WITHOUT_SPARE = WorkerLimits(spares=0)
+WITHOUT_SPARE = ServerLimits(spares=0)
 """Limits of a server no worker of which is killed: one that would wait for that imports everything, too."""
 
 
@@ -101,8 +102,8 @@ def test_viewers_listeners_and_readers_go_on_with_the_next_version(tmp_path: Pat
     config.write_text(SERVER.format(workers=2, folder=tmp_path) + own)
     with contextlib.ExitStack() as stack:
         # A viewer that stood still has connected and not asked yet.
-        patient = ServerLimits(first_request_seconds=CLIENT_SECONDS)
-        program = patient_server(patient, WITHOUT_SPARE)
+        patient = replace(WITHOUT_SPARE, first_request_seconds=CLIENT_SECONDS)
+        program = patient_server(patient)
         servers = Succession(tmp_path, stack, "--config", str(config), program=program)
         server = servers.start()
         following = stack.enter_context(contextlib.ExitStack())
@@ -166,7 +167,7 @@ def test_nobody_is_released_while_another_worker_may_still_take_who_comes_again(
     make_music(tmp_path)
     config = tmp_path / "headwater.toml"
     config.write_text(SERVER.format(workers=2, folder=tmp_path) + STATION_AND_EVENTS.format(folder=tmp_path))
-    limits = Limits(server=ServerLimits(closing_seconds=CLIENT_SECONDS), workers=WITHOUT_SPARE)
+    limits = Limits(server=replace(WITHOUT_SPARE, closing_seconds=CLIENT_SECONDS))
     options = ("--config", str(config), "--library", str(tmp_path), "--port", "0")
     server = start_server(*options, program=program(limits))
     ready(server, 2)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.services.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from tests.conformance.raw import Answer, Client
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
@@ -36,7 +36,7 @@ name = "tone.mp3"
 source = "folder"
 folder = "{music}"
 """
-WITHOUT_SPARE = Limits(workers=WorkerLimits(spares=0))
+WITHOUT_SPARE = Limits(server=ServerLimits(spares=0))
 MISSING = [
     "/live/test/source/1.m4s",
     "/live/test/source/none",

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from origin.server.services.limits import PacketLimits
+from origin.server.services.limits import ServerLimits
 from origin.workers.packet_socket import PacketSocket
 from tests.waiting import until
 
-LIMITS = PacketLimits(packet_bytes=1000, packets_waiting=10, waiting_bytes=100_000, message_bytes=50_000)
+LIMITS = ServerLimits(packet_bytes=1000, packets_waiting=10, waiting_bytes=100_000, message_bytes=50_000)
 
 
 @dataclass
@@ -41,7 +41,7 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield one, other
 
 
-def opened(end: End, sock: socket.socket, limits: PacketLimits = LIMITS) -> PacketSocket:
+def opened(end: End, sock: socket.socket, limits: ServerLimits = LIMITS) -> PacketSocket:
     end.packets = PacketSocket(sock, end.receive, end.lose, limits)
     return end.packets
 

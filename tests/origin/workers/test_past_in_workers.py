@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.services.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
@@ -46,7 +46,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
     """Serve a channel that was restarted once, and whose beginning isn't listed any more."""
     text = f'[server]\nport = 0\nworkers = {COUNT}\ndata = "data"\n{copied_channel("test", *OPTIONS)}'
     (folder / "headwater.toml").write_text(text)
-    limits = program(Limits(workers=WorkerLimits(spares=0)))
+    limits = program(Limits(server=ServerLimits(spares=0)))
     before = start_server(cwd=folder, program=limits)
     wait_for(lambda: health(before)["services"].get("live/test") == "live" and len(numbers(before)) > 5, "it")
     assert before.stop() == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from origin.http1.protocol import HttpProtocol
-from origin.server.services.limits import Limits, WorkerLimits
+from origin.server.services.limits import Limits, ServerLimits
 from origin.workers import messages
 from origin.workers.messages import Ready
 from origin.workers.worker_process import WorkerProcess, WorkerState
@@ -247,7 +247,7 @@ async def test_a_worker_that_listens_at_two_sockets_is_not_given_up() -> None:
         def _lost(self) -> None:
             lost.append(self)
 
-    limits = replace(Limits(), workers=replace(WorkerLimits(), start_seconds=0.05))
+    limits = replace(Limits(), server=replace(ServerLimits(), start_seconds=0.05))
     worker = Watched((), limits, no_connection, LogServer(ReplicationLimits()), lambda: None, print)
     worker.state = WorkerState.STARTING
     worker.listen()
@@ -255,7 +255,7 @@ async def test_a_worker_that_listens_at_two_sockets_is_not_given_up() -> None:
     worker._handle_message(messages.encode(Ready()), [])
     worker.listen()
     assert worker.state is WorkerState.READY
-    await asyncio.sleep(4 * limits.workers.start_seconds)
+    await asyncio.sleep(4 * limits.server.start_seconds)
     worker._packets.close()
     worker._its_end.close()
     assert not lost

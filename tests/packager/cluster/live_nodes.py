@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from packager.cluster.connection import RedisConnection
-from packager.cluster.limits import ClusterLimits, LeaseLimits, LogStreamLimits, RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import ClusterNode, NodeOptions
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import FoldedLog, LiveStream
@@ -20,9 +20,11 @@ from tests.packager.made_channel import Maker, answers
 from tests.redis_server import RedisServer
 
 LIMITS = ClusterLimits(
-    redis=RedisLimits(reconnects=RetryPolicy(0.01, 0.1)),
-    lease=LeaseLimits(lease_seconds=2.0, renew_seconds=0.05),
-    streams=LogStreamLimits(list_seconds=0.02, look_seconds=0.01),
+    reconnects=RetryPolicy(0.01, 0.1),
+    lease_seconds=2.0,
+    renew_seconds=0.05,
+    list_seconds=0.02,
+    snapshot_look_seconds=0.01,
 )
 
 
@@ -89,7 +91,7 @@ async def node(
     follows_all: bool = True,
     names: Sequence[str] = ("test",),
 ) -> AsyncIterator[Node]:
-    connection = await asyncio.to_thread(RedisConnection, server.url, limits.redis)
+    connection = await asyncio.to_thread(RedisConnection, server.url, limits)
     streams: dict[str, LiveStream] = {}
     relayed = Relayed()
     made = ClusterNode(

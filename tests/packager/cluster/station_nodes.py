@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from packager.cluster.connection import RedisConnection
-from packager.cluster.limits import ClusterLimits, LeaseLimits, LogStreamLimits, RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.shared_station import SharedStation
 from packager.cluster.station_reader import StationLogs
 from packager.concurrency import background_task
@@ -25,9 +25,12 @@ STATE = StationState(available=True, is_idle=False, trouble="", media_type="audi
 
 LIMITS = ClusterLimits(
     # Loading the client reads files.
-    redis=RedisLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0),
-    lease=LeaseLimits(lease_seconds=1.0, renew_seconds=0.02),
-    streams=LogStreamLimits(read_seconds=0.1, kept_seconds=600.0),
+    reconnects=RetryPolicy(0.01, 0.1),
+    call_seconds=30.0,
+    lease_seconds=1.0,
+    renew_seconds=0.02,
+    read_seconds=0.1,
+    kept_seconds=600.0,
 )
 
 
@@ -55,7 +58,7 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node(server: RedisServer, feed: Feed | None, limits: ClusterLimits = LIMITS) -> AsyncIterator[Node]:
-    one = Node(await asyncio.to_thread(RedisConnection, server.url, limits.redis), feed, limits)
+    one = Node(await asyncio.to_thread(RedisConnection, server.url, limits), feed, limits)
     async with (
         background_task(one.connection.run()),
         background_task(one.logs.run()),

@@ -21,13 +21,13 @@ from packager.cluster.commands import (
 )
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import Lease, LogKeys
-from packager.cluster.limits import CommandLimits, LeaseLimits, RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.concurrency import background_task
 from packager.retry_policy import RetryPolicy
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-LIMITS = CommandLimits(answer_seconds=30.0)
+LIMITS = ClusterLimits(answer_seconds=30.0)
 SHORT = replace(LIMITS, answer_seconds=0.3)
 OWNER, ASKING = uuid.uuid4().hex, uuid.uuid4().hex
 WAITING = f"headwater:node:{OWNER}:commands"
@@ -56,14 +56,14 @@ class Nodes:
 @contextlib.asynccontextmanager
 async def nodes(
     server: RedisServer,
-    limits: CommandLimits = LIMITS,
+    limits: ClusterLimits = LIMITS,
     carry_out: Callable[[ChannelCommand], Awaitable[CommandAnswer]] | None = None,
     *,
     runs: bool = True,
 ) -> AsyncIterator[Nodes]:
     server.command("FLUSHALL")
     # Loading the client reads files.
-    patient = RedisLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
+    patient = ClusterLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
     connection = await asyncio.to_thread(RedisConnection, server.url, patient)
     one = Nodes(
         uuid.uuid4().hex,
@@ -75,7 +75,7 @@ async def nodes(
     async with background_task(connection.run()):
         await connection.wait_until_up()
         keys = LogKeys("live", one.channel)
-        lease = Lease(connection, keys, OWNER, LeaseLimits(lease_seconds=600.0))
+        lease = Lease(connection, keys, OWNER, ClusterLimits(lease_seconds=600.0))
         assert await lease.acquire(has_media=True)
         async with background_task(one.owner.run()) if runs else contextlib.nullcontext():
             yield one
@@ -137,7 +137,7 @@ async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
         await finish.wait()
         return CommandAnswer(200, {}, b"")
 
-    few = replace(LIMITS, at_once=2, waiting=1)
+    few = replace(LIMITS, commands_at_once=2, waiting_commands=1)
     async with nodes(redis_server, few, wait) as one:
         with pytest.raises(CommandTooLongError):
             await one.asking.ask(one.command(bytes(MAX_COMMAND_BYTES)), NETWORK)

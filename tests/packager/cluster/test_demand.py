@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 from packager.cluster.connection import RedisConnection
 from packager.cluster.demand import ASKED, Demand
-from packager.cluster.limits import DemandLimits, RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.concurrency import background_task
 from packager.retry_policy import RetryPolicy
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-LIMITS = DemandLimits(tell_seconds=0.01, look_seconds=0.01)
+LIMITS = ClusterLimits(tell_seconds=0.01, demand_look_seconds=0.01)
 
 
 class Made:
@@ -32,7 +32,7 @@ class Made:
 
 @contextlib.asynccontextmanager
 async def demand(server: RedisServer, **made: Made) -> AsyncIterator[Demand]:
-    redis = RedisLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
+    redis = ClusterLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
     connection = await asyncio.to_thread(RedisConnection, server.url, redis)
     one = Demand(connection, LIMITS)
     one.made.update(made)

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 KEYS = LogKeys("live", "test")
 # A busy machine answers late, which isn't what is looked at here.
-PATIENT = replace(LIMITS, redis=replace(LIMITS.redis, call_seconds=60.0))
+PATIENT = replace(LIMITS, call_seconds=60.0)
 # An epoch and a position of 64 bits, larger than those of any entry, and a listing's token.
 BEHIND_ALL = "SET i64 0 -1 SET i64 64 -1 SET i64 128 -1 SET i64 192 -1"
 # An epoch and a position as they may be, and what is no entry.

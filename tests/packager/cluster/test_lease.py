@@ -10,21 +10,21 @@ import pytest
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import Lease, LogKeys
-from packager.cluster.limits import LeaseLimits, RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.retry_policy import RetryPolicy
 from tests.packager.cluster.redis_connections import LIMITS, connected
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-LONG = LeaseLimits(lease_seconds=600.0)
-SHORT = LeaseLimits(lease_seconds=0.05)
+LONG = ClusterLimits(lease_seconds=600.0)
+SHORT = ClusterLimits(lease_seconds=0.05)
 
 
 def some_keys() -> LogKeys:
     return LogKeys("live", uuid.uuid4().hex)
 
 
-def leases(connection: RedisConnection, limits: LeaseLimits) -> tuple[Lease, Lease]:
+def leases(connection: RedisConnection, limits: ClusterLimits) -> tuple[Lease, Lease]:
     keys = some_keys()
     return Lease(connection, keys, "one", limits), Lease(connection, keys, "two", limits)
 
@@ -110,7 +110,7 @@ async def test_while_redis_is_away_calls_fail_at_once_and_one_task_looks_for_it(
 
 
 async def test_a_redis_that_keeps_silent_is_not_waited_for(redis_server: RedisServer) -> None:
-    limits = RedisLimits(call_seconds=0.2, connect_seconds=0.2, reconnects=RetryPolicy(0.01, 0.1))
+    limits = ClusterLimits(call_seconds=0.2, connect_seconds=0.2, reconnects=RetryPolicy(0.01, 0.1))
     async with connected(redis_server, limits) as connection:
         with redis_server.stopped(), pytest.raises(RedisUnavailableError, match="no answer in time"):
             await connection.call(lambda client: client.ping())

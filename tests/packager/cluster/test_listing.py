@@ -33,10 +33,8 @@ from tests.waiting import until
 
 KEYS = LogKeys("live", "test")
 # Packagers that look what there is when they begin have whole snapshots written, too.
-PATIENT = replace(LIMITS, streams=replace(LIMITS.streams, listing_seconds=600.0))
-IMPATIENT = replace(
-    PATIENT, streams=replace(PATIENT.streams, media_wait_seconds=0.1, read_seconds=0.1, wanted_seconds=5.0)
-)
+PATIENT = replace(LIMITS, listing_seconds=600.0)
+IMPATIENT = replace(PATIENT, media_wait_seconds=0.1, read_seconds=0.1, wanted_seconds=5.0)
 MOST_BYTES = 1 << 20
 
 

@@ -47,7 +47,7 @@ def newest(one: Node) -> int:
 async def test_an_edge_that_is_far_behind_is_sent_so_many_bytes_at_once(redis_server: RedisServer) -> None:
     clear(redis_server)
     maker = playing(4)
-    few = replace(LIMITS, streams=replace(LIMITS.streams, read_bytes=READ_BYTES))
+    few = replace(LIMITS, log_read_bytes=READ_BYTES)
     async with node(redis_server, maker) as packager, node(redis_server, limits=few) as edge:
         await until(lambda: is_level(maker, edge), "the edge")
         before = newest(edge)

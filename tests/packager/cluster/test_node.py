@@ -140,7 +140,7 @@ async def test_a_redis_that_has_lost_its_data_gets_the_log_again(redis_server: R
 async def test_an_edge_that_missed_entries_asks_for_a_snapshot(redis_server: RedisServer) -> None:
     clear(redis_server)
     maker = playing()
-    short = replace(LIMITS, streams=replace(LIMITS.streams, kept_bytes=3000))
+    short = replace(LIMITS, kept_bytes=3000)
     async with node(redis_server, maker, limits=short) as packager, node(redis_server) as edge:
         await until(lambda: is_level(maker, edge), "the edge")
         stream = edge.streams["test"]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from packager.cluster.event_streams import EntryPlace, EventRetention, EventStreams, PutOutcome
-from packager.cluster.limits import EventStreamLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 from tests.packager.cluster.redis_connections import connected
 from tests.redis_server import RedisServer
@@ -22,7 +22,7 @@ RECORD = {"type": "made", "name": "talk", "number": "0a1b"}
 async def streams(redis_server: RedisServer) -> AsyncIterator[EventStreams]:
     redis_server.command("FLUSHALL")
     async with connected(redis_server) as connection:
-        found = EventStreams(connection, "token", EventStreamLimits())
+        found = EventStreams(connection, "token", ClusterLimits())
         redis_server.command("HSET", found.created_key("records"), "talk", json.dumps(RECORD))
         yield found
     redis_server.command("FLUSHALL")
@@ -100,7 +100,7 @@ async def test_nothing_is_appended_to_a_channel_that_was_deleted_meanwhile(
 
 async def test_the_readers_of_other_nodes_are_counted_channel_by_channel(streams: EventStreams) -> None:
     async def report(token: str, name: str, readers: int) -> None:
-        other = EventStreams(streams._connection, token, EventStreamLimits())
+        other = EventStreams(streams._connection, token, ClusterLimits())
         await other.report(name, readers, None, None, answers=False)
 
     for token, readers in (("token", 5), ("b", 2), ("c", 3)):

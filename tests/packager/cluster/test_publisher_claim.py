@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from packager.cluster.connection import RedisConnection
-from packager.cluster.limits import LeaseLimits, RedisLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.publisher_claim import PublisherClaim
 from packager.concurrency import background_task
 from packager.retry_policy import RetryPolicy
@@ -21,7 +21,7 @@ from tests.redis_server import RedisServer
 from tests.waiting import until
 
 KEY = "headwater:{live/studio}:publisher"
-LIMITS = LeaseLimits(lease_seconds=2.0, renew_seconds=0.05)
+LIMITS = ClusterLimits(lease_seconds=2.0, renew_seconds=0.05)
 
 
 @dataclass
@@ -45,7 +45,7 @@ async def packagers(
     server: RedisServer, takeover: Takeover, *, run: bool = True
 ) -> AsyncIterator[tuple[Packager, Packager, RedisConnection]]:
     server.command("FLUSHALL")
-    patient = RedisLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
+    patient = ClusterLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0)
     connection = await asyncio.to_thread(RedisConnection, server.url, patient)
 
     def make(name: str) -> Packager:

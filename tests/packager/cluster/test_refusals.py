@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventRetention, EventStreams
-from packager.cluster.limits import EventStreamLimits
+from packager.cluster.limits import ClusterLimits
 from packager.concurrency import background_task
 from tests.packager.cluster.live_nodes import alike, clear, is_level, node, playing
 from tests.packager.cluster.redis_connections import LIMITS as REDIS_LIMITS
@@ -22,7 +22,7 @@ from tests.packager.made_channel import same
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-OFTEN = replace(REDIS_LIMITS, look_seconds=0.05, call_seconds=60.0)
+OFTEN = replace(REDIS_LIMITS, redis_look_seconds=0.05, call_seconds=60.0)
 REFUSALS = {
     "full memory": (["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"], "maxmemory"),
     "a replica": (["REPLICAOF 127.0.0.1 1"], ["REPLICAOF NO ONE"], "read only replica"),
@@ -90,7 +90,7 @@ async def test_events_in_redis_outlast_its_full_memory(redis_server: RedisServer
     clear(redis_server)
     kept = EventRetention(100, 1 << 20, 0.0)
     async with connected(redis_server) as connection:
-        streams = EventStreams(connection, "token", EventStreamLimits())
+        streams = EventStreams(connection, "token", ClusterLimits())
         await streams.append("test", 1, [b"one", b"two"], 0, kept)
         async with refusing(redis_server, "full memory"):
             with pytest.raises(RedisUnavailableError):

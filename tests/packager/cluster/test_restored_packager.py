@@ -29,7 +29,7 @@ async def test_what_is_only_restored_comes_behind_a_source_that_begins_when_the_
                 await until(lambda: redis_server.command("EXISTS", LEASE) == b":0\r\n", "a free lease", 30)
                 # It is left free for a quarter of the time for which it may be.
                 since = time.monotonic()
-                await until(lambda: time.monotonic() - since > LIMITS.lease.lease_seconds / 4)
+                await until(lambda: time.monotonic() - since > LIMITS.lease_seconds / 4)
                 assert not owner(restored)
                 for _ in range(2):
                     second.act("segment")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from packager.cluster.event_streams import EventStreams
-from packager.cluster.limits import EventStreamLimits, SharedRecordLimits
+from packager.cluster.limits import ClusterLimits
 from packager.cluster.shared_records import SharedRecords
 from packager.concurrency import background_task
 from tests.packager.cluster.redis_connections import connected
@@ -51,10 +51,10 @@ class Holder:
 
 
 async def test_records_are_given_in_portions_between_which_others_have_their_turn(tmp_path: Path) -> None:
-    holder, limits = Holder(), SharedRecordLimits()
+    holder, limits = Holder(), ClusterLimits()
     with redis_running(tmp_path) as redis:
         async with connected(redis) as connection:
-            streams = EventStreams(connection, "token", EventStreamLimits())
+            streams = EventStreams(connection, "token", ClusterLimits())
             records = SharedRecords(connection, streams, holder, limits)
             async with background_task(records.run()), background_task(holder.count()):
                 await records.create("c0", "1", next(holder.lines()).rstrip(), COUNT, None)

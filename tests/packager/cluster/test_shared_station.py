@@ -10,7 +10,6 @@ import pytest
 
 from media.errors import MalformedError
 from packager.cluster.lease import LogKeys
-from packager.cluster.limits import LeaseLimits
 from packager.cluster.log_stream import EntryId
 from packager.cluster.shared_station import RADIO
 from packager.radio.audio_blocks import AudioBlock
@@ -68,11 +67,11 @@ async def test_one_source_is_heard_on_all_nodes_and_then_the_other(redis_server:
 async def test_an_owner_that_stood_still_is_not_heard_any_more(redis_server: RedisServer) -> None:
     redis_server.command("FLUSHALL")
     feed, other_feed = Feed(), Feed()
-    slow = replace(LIMITS, lease=LeaseLimits(lease_seconds=SHORT_LEASE_SECONDS, renew_seconds=600.0))
+    slow = replace(LIMITS, lease_seconds=SHORT_LEASE_SECONDS, renew_seconds=600.0)
     async with node(redis_server, None) as edge, node(redis_server, feed, slow) as owner:
         # Its first look came before Redis was there, or before it was for long.
         await until(lambda: owner.connection.is_up)
-        await asyncio.sleep(slow.lease.lease_seconds)
+        await asyncio.sleep(slow.lease_seconds)
         await owner.station._look(feed)
         feed.push(1)
         await until(lambda: edge.heard() == [0])

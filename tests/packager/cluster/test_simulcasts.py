@@ -20,7 +20,7 @@ from tests.packager.made_channel import Maker, answers
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-SHORT = replace(LIMITS, streams=replace(LIMITS.streams, gone_seconds=2))
+SHORT = replace(LIMITS, log_gone_seconds=2)
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node(server: RedisServer, *, makes: bool, limits: ClusterLimits = LIMITS) -> AsyncIterator[Node]:
-    connection = await asyncio.to_thread(RedisConnection, server.url, limits.redis)
+    connection = await asyncio.to_thread(RedisConnection, server.url, limits)
     streams: dict[str, LiveStream] = {}
     cluster = ClusterNode(
         connection,

@@ -9,13 +9,13 @@ from pathlib import Path
 from packager.dvr.bucket.bucket_rendition import BucketFolder, NewestNumbers
 from packager.dvr.bucket.dvr_bucket import DvrBucket
 from packager.dvr.bucket.past_pieces import PastPieces
-from packager.dvr.limits import BucketLimits, DvrLimits
+from packager.dvr.limits import DvrLimits
 from packager.s3.client import S3Client, UnavailableError
-from packager.s3.limits import S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.window.cadence import cadence
 from tests.s3_server import BUCKET, S3Server
 
-S3 = S3Limits(requests=S3RequestLimits(retries=4, retry_seconds=30.0))
+S3 = S3Limits(retries=4, retry_seconds=30.0)
 TIMES = cadence(Fraction(30), 1.0, 0.25)
 KEY = "live/one/dvr/240p"
 
@@ -29,7 +29,7 @@ class RenditionInBucket:
         limits: of whoever stores and reads there.
     """
 
-    def __init__(self, server: S3Server, name: str, folder: Path, limits: BucketLimits) -> None:
+    def __init__(self, server: S3Server, name: str, folder: Path, limits: DvrLimits) -> None:
         self.store = server.store(name)
         self.limits = limits
         self._folder = folder
@@ -52,9 +52,9 @@ class RenditionInBucket:
         folder.load(TIMES, NewestNumbers(0, self.limits.piece_lines))
         return folder
 
-    def past(self, limits: BucketLimits | None = None) -> PastPieces:
+    def past(self, limits: DvrLimits | None = None) -> PastPieces:
         found = self.open(self.bucket.address).past(
-            f"{self.bucket.address}/{KEY}", TIMES, DvrLimits(bucket=limits or self.limits)
+            f"{self.bucket.address}/{KEY}", TIMES, limits or self.limits
         )
         assert found is not None
         return found

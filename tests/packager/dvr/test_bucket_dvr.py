@@ -16,11 +16,10 @@ from obstore.store import S3Store
 
 from packager.dvr.bucket.dvr_bucket import DvrBucket
 from packager.dvr.bucket.past_pieces import PastPieces
-from packager.dvr.limits import BucketLimits
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.s3.client import AccessRefusedError, S3Client
-from packager.s3.limits import S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import PARTS, Station, on_air
@@ -31,16 +30,14 @@ from tests.waiting import until
 LIMITS = replace(
     DVR,
     retry_seconds=0.1,
-    bucket=BucketLimits(
-        look_seconds=0.01,
-        piece_lines=8,
-        removal_retry_seconds=0.1,
-        new_piece_seconds=0.0,
-        old_piece_seconds=0.0,
-        removal_seconds=0.1,
-    ),
+    bucket_look_seconds=0.01,
+    piece_lines=8,
+    removal_retry_seconds=0.1,
+    new_piece_seconds=0.0,
+    old_piece_seconds=0.0,
+    removal_seconds=0.1,
 )
-S3 = S3Limits(requests=S3RequestLimits(retries=0))
+S3 = S3Limits(retries=0)
 
 
 class Place:

@@ -39,7 +39,7 @@ class Processes:
         self.seconds = 0.0
 
     def open(self, client: S3Client | None = None) -> DateRangeObjects:
-        client = client or S3Client(self.address, S3.requests)
+        client = client or S3Client(self.address, S3)
         return DateRangeObjects(client, PLACE, self._clock, self._clock)
 
     def _clock(self) -> float:
@@ -93,7 +93,7 @@ def test_ranges_are_those_of_all_who_stored_in_the_order_in_which_they_began(pro
 def test_what_a_process_stored_before_it_was_killed_is_there_and_the_next_one_stores_the_rest(
     processes: Processes,
 ) -> None:
-    client = MortalClient(processes.address, S3.requests)
+    client = MortalClient(processes.address, S3)
     client.changes = 1
     dying = processes.open(client)
     dying.add([SHOW], Fraction(0))

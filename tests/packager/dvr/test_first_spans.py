@@ -10,7 +10,7 @@ import pytest
 from packager.dvr import stored_cadence
 from packager.dvr.bucket.index_pieces import CLOCK_SECONDS, PieceName
 from packager.dvr.index import IndexLine, encode
-from packager.dvr.limits import BucketLimits
+from packager.dvr.limits import DvrLimits
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.window.model import Timeline
 from tests.conformance.handfed import Track
@@ -20,7 +20,7 @@ from tests.s3_server import S3Proxy
 
 pytestmark = pytest.mark.timeout(300)
 
-LIMITS = BucketLimits()
+LIMITS = DvrLimits()
 NUMBERS = range(400 * BLOCK_SEGMENTS - 100, 410 * BLOCK_SEGMENTS + 30)
 ALWAYS = 10**12
 

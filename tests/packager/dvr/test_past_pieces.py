@@ -15,7 +15,7 @@ from packager.dvr.bucket.bucket_rendition import BucketFolder, NewestNumbers
 from packager.dvr.bucket.past_pieces import LATE_SECONDS
 from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, segment_of
-from packager.dvr.limits import BucketLimits
+from packager.dvr.limits import DvrLimits
 from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
 from packager.window.model import LiveSegment
@@ -26,7 +26,7 @@ from tests.s3_server import S3Proxy
 from tests.waiting import wait_for
 
 LINES = 8
-LIMITS = BucketLimits(
+LIMITS = DvrLimits(
     piece_lines=LINES, new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0, pieces_read=4
 )
 FIRST = 1001
@@ -239,7 +239,7 @@ def test_a_start_finds_the_newest_media_behind_any_number_of_gaps(
 
 def expire(rendition: RenditionInBucket, changes: int, before: int) -> bool:
     """Remove pieces whose end is before a date, as a process that dies behind some changes."""
-    client = MortalClient(rendition.bucket.address, S3.requests)
+    client = MortalClient(rendition.bucket.address, S3)
     client.changes = changes
     expiry = PieceExpiry(client, KEY, LIMITS)
     try:

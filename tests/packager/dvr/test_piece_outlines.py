@@ -16,7 +16,7 @@ from packager.dvr import stored_cadence
 from packager.dvr.bucket.index_pieces import PieceName
 from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, encode
-from packager.dvr.limits import BucketLimits
+from packager.dvr.limits import DvrLimits
 from packager.dvr.stored_outlines import GROUP_BLOCKS, BucketOutlines, OutlineWriter, by_file
 from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
 from packager.s3.client import UnavailableError
@@ -30,7 +30,7 @@ from tests.s3_server import S3Proxy
 
 pytestmark = pytest.mark.timeout(300)
 
-LIMITS = BucketLimits(new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0)
+LIMITS = DvrLimits(new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0)
 FIRST = 3 * BLOCK_SEGMENTS - 100
 BREAK = 4 * BLOCK_SEGMENTS + 7
 BEHIND = 6 * BLOCK_SEGMENTS + 20
@@ -139,7 +139,7 @@ def test_a_process_that_was_killed_before_an_outline_leaves_that_to_the_next_one
     rendition: RenditionInBucket, timelines: Sequence[Timeline]
 ) -> None:
     put_all(rendition, timelines)
-    client = MortalClient(rendition.bucket.address, S3.requests)
+    client = MortalClient(rendition.bucket.address, S3)
     client.changes = 1
     dying = OutlineWriter(BucketOutlines(client, CHANNEL), {RENDITION: rendition.past()})
     assert dying.write_next(0)
@@ -237,7 +237,7 @@ def test_pieces_of_another_cadence_and_of_an_earlier_version_have_no_outline(
 
 def expire(rendition: RenditionInBucket, changes: int, before: int) -> bool:
     """Remove pieces whose end is before a number, as a process that dies behind some changes."""
-    client = MortalClient(rendition.bucket.address, S3.requests)
+    client = MortalClient(rendition.bucket.address, S3)
     client.changes = changes
     expiry = PieceExpiry(client, KEY, LIMITS)
     try:

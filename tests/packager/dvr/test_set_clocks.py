@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from packager.dvr.block_writer import BlockWriter
 from packager.dvr.index import IndexLine
-from packager.dvr.limits import BucketLimits
+from packager.dvr.limits import DvrLimits
 from packager.dvr.own_files import erase_in
 from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.segment_removal import BELIEVED_SECONDS, NewestDate
@@ -25,7 +25,7 @@ from tests.conformance.handfed import Track
 from tests.packager.dvr.rendition_in_bucket import RenditionInBucket
 from tests.packager.stored_segments import make_segments
 
-LIMITS = BucketLimits(piece_lines=8, new_piece_seconds=0.0, old_piece_seconds=0.0, pieces_read=4)
+LIMITS = DvrLimits(piece_lines=8, new_piece_seconds=0.0, old_piece_seconds=0.0, pieces_read=4)
 SECONDS = 2
 HOUR = 3600
 BEGIN = 1_795_000_000 - 1_795_000_000 % HOUR

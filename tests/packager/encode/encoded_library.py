@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packager.concurrency import background_task
-from packager.encode.encode_queue import EncodedMedia, EncodeLimits, SharedSegmentCache
+from packager.encode.encode_queue import EncodedMedia, EncodeLimits
 from packager.encode.renditions import EncodedRenditions, Mode
 from packager.encode.segment_encoder import EncodeSegment, encode_segment, encoders_at_once
 from packager.library.local_storage import Library, NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.s3.library import S3Library
+from packager.s3.segment_cache import BucketSegmentCache
 from packager.safe_files import DataFolder
 from packager.vod.titles import Titles
 from tests.packager.films import FFMPEG, FFPROBE, film
@@ -35,7 +36,7 @@ async def encoding(
     waiting: int = 100,
     at_once: int = encoders_at_once(),
     idle_seconds: float = 3600,
-    shared: SharedSegmentCache | None = None,
+    shared: BucketSegmentCache | None = None,
 ) -> AsyncIterator[EncodedMedia]:
     renditions = EncodedRenditions(mode, tools.version)
     storage = Library(library) if isinstance(library, Path) else library

@@ -11,11 +11,7 @@ from pathlib import Path
 
 from packager.concurrency import background_task
 from packager.encode.encode_queue import EncodedMedia, EncodeLimits
-from packager.encode.preparation import (
-    FilmState,
-    Preparation,
-    PreparationLimits,
-)
+from packager.encode.preparation import FilmState, Preparation
 from packager.encode.renditions import EncodedRendition, EncodedRenditions, Mode
 from packager.encode.segment_encoder import EncodeSegment, encode_segment
 from packager.hashed_file_cache import HashedFileLimits
@@ -31,7 +27,7 @@ SOUND = "sound.m4a"
 
 SEGMENT_BYTES = 20_000
 
-QUICK = PreparationLimits(retry_seconds=0.05, check_seconds=0.05)
+QUICK = EncodeLimits(prepared_retry_seconds=0.05, prepared_check_seconds=0.05)
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ async def preparing(
     tools: Tools,
     folder: Path,
     encode: EncodeSegment = encode_segment,
-    limits: PreparationLimits = QUICK,
+    limits: EncodeLimits = QUICK,
     disk_bytes: int = 10 << 20,
     at_once: int = 1,
     mode: Mode = "all",

@@ -231,7 +231,7 @@ async def test_a_film_that_can_not_be_encoded_says_why_and_others_go_on(
         await one.preparation.add("broken.m4a")
         state = await one.reaches("broken.m4a", lambda state: state.state == "failed")
         assert state.reason == reason
-        await asyncio.sleep(3 * QUICK.check_seconds)  # It looks at its films again, and still runs.
+        await asyncio.sleep(3 * QUICK.prepared_check_seconds)  # It looks at its films again, and still runs.
         is_broken = False
         await one.preparation.add(SOUND)
         await one.reaches(SOUND, is_prepared)
@@ -269,7 +269,7 @@ async def test_the_list_has_so_many_films_and_none_of_which_nothing_is_encoded(
 ) -> None:
     folder, encoder = library(tmp_path, SOUND, "other.m4a"), Encoder()
     (folder / "text.txt").write_text("no film")
-    async with preparing(folder, tools, tmp_path, encoder.encode, replace(QUICK, films=1)) as one:
+    async with preparing(folder, tools, tmp_path, encoder.encode, replace(QUICK, prepared_films=1)) as one:
         for name in ("none.mp4", "../library/sound.m4a", "/etc/passwd", ""):
             with pytest.raises(NotFoundError):
                 await one.preparation.add(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from packager.jobs.job import Arguments, JobKind, Progress
-from packager.jobs.limits import JobLimits, QueueLimits
+from packager.jobs.limits import JobLimits, JobsLimits
 from packager.jobs.redis_queue import queues_client
 from packager.jobs.worker import work
 from packager.retry_policy import RetryPolicy
@@ -22,7 +22,7 @@ LIMITS = JobLimits(
 PATIENT = replace(LIMITS, silent_seconds=600, sweep_seconds=600)
 """No worker counts as dead because the machine let it stand still, and no job as lost that waits."""
 
-ASKING = QueueLimits(wait_seconds=1.0, look_seconds=0.05, reconnects=RetryPolicy(0.1, 0.2))
+ASKING = JobsLimits(queue_wait_seconds=1.0, queue_look_seconds=0.05, reconnects=RetryPolicy(0.1, 0.2))
 
 
 async def run(arguments: Arguments, progress: Progress) -> Any:

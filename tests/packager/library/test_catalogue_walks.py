@@ -18,12 +18,11 @@ from packager.library.catalogue import (
     MAX_PROBES,
     MAX_UNKNOWN_FILES,
     Catalogue,
-    CatalogueLimits,
     Entry,
     LibraryTitle,
     PackagingFacts,
 )
-from packager.library.file_listing import FileListing, ListedFolder, Listing, ListingLimits
+from packager.library.file_listing import CatalogueLimits, FileListing, ListedFolder, Listing
 from packager.library.file_probe import Facts
 from packager.library.title_files import FolderTitles
 from tests.packager.library.listing import THEN, files, fill
@@ -39,7 +38,7 @@ def settle(root: Path) -> None:
 async def test_a_folder_is_walked_once_for_all_who_ask_and_kept_until_it_changes(tmp_path: Path) -> None:
     await asyncio.to_thread(fill, tmp_path, ["a.mp4", "deep/in/b.mp4"])
     settle(tmp_path)
-    listing = FileListing(ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(unwalked_seconds=600))
+    listing = FileListing(ListedFolder(tmp_path), (".mp4",), limits=CatalogueLimits(unwalked_seconds=600))
     found = await asyncio.gather(*(listing.latest() for _ in range(1000)))
     assert listing.walks == 1
     assert all(one is found[0] for one in found)
@@ -72,7 +71,7 @@ async def test_looking_takes_a_tenth_of_the_time_at_most_however_often_somebody_
         return now
 
     listing = FileListing(
-        ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(unwalked_seconds=0), clock=clock
+        ListedFolder(tmp_path), (".mp4",), limits=CatalogueLimits(unwalked_seconds=0), clock=clock
     )
     for _ in range(1000):
         await listing.latest()
@@ -86,7 +85,7 @@ async def test_a_walk_that_finds_what_was_there_leaves_the_listing_and_what_is_m
     await asyncio.to_thread(fill, tmp_path, [f"{number:04}.mp4" for number in range(2500)])
     now = 0.0
     listing = FileListing(
-        ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(stale_seconds=600), clock=lambda: now
+        ListedFolder(tmp_path), (".mp4",), limits=CatalogueLimits(stale_seconds=600), clock=lambda: now
     )
     first = await listing.latest()
     now = 100.0
@@ -121,7 +120,7 @@ async def test_only_who_comes_at_its_beginning_waits_for_a_walk(tmp_path: Path) 
             gate.wait()
             return super().is_unchanged(listing)
 
-    listing = FileListing(Slow(tmp_path), (".mp4",), ListingLimits(stale_seconds=60), lambda: now)
+    listing = FileListing(Slow(tmp_path), (".mp4",), CatalogueLimits(stale_seconds=60), lambda: now)
     first = await listing.latest()
     now = 1.0
     waiting = asyncio.create_task(listing.latest())
@@ -140,7 +139,7 @@ async def test_only_who_comes_at_its_beginning_waits_for_a_walk(tmp_path: Path) 
 async def test_a_library_of_more_files_than_are_listed_is_told_once(tmp_path: Path) -> None:
     await asyncio.to_thread(fill, tmp_path, ["a.mp4", "b.mp4", "c.mp4"])
     now = 0.0
-    listing = FileListing(ListedFolder(tmp_path), (".mp4",), ListingLimits(files=2), lambda: now)
+    listing = FileListing(ListedFolder(tmp_path), (".mp4",), CatalogueLimits(most_files=2), lambda: now)
     with capture_logs() as logs:
         await listing.latest()
         now = 100.0
@@ -184,7 +183,7 @@ async def test_pages_have_each_file_once_in_order_of_path_while_others_come_and_
     names = [f"{folder}{number:03}.mp4" for folder in ("a/", "a-b/", "", "z/y/") for number in range(40)]
     names += ["a.mp4", "film.240p.mp4", "film.720p.mp4"]
     await asyncio.to_thread(fill, tmp_path, names)
-    limits = CatalogueLimits(listing=ListingLimits(stale_seconds=600))
+    limits = CatalogueLimits(stale_seconds=600)
     catalogue = Catalogue(ListedFolder(tmp_path), None, limits=limits)
     found: list[tuple[str, str]] = []
     after, page = None, 0
@@ -258,9 +257,9 @@ async def test_no_more_files_and_names_are_looked_at_than_the_limits_say(tmp_pat
         tmp_path,
         [f"{number}.mp4" for number in range(30)] + [f"x/{number}.txt" for number in range(30)],
     )
-    few = FileListing(ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(files=10))
+    few = FileListing(ListedFolder(tmp_path), (".mp4",), limits=CatalogueLimits(most_files=10))
     assert len((await few.latest()).files) == 10
-    names = FileListing(ListedFolder(tmp_path), (".mp4",), limits=ListingLimits(names=20))
+    names = FileListing(ListedFolder(tmp_path), (".mp4",), limits=CatalogueLimits(most_names=20))
     assert len((await names.latest()).files) <= 20
 
 

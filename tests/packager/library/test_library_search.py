@@ -12,7 +12,7 @@ import pytest
 
 from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue, Entry, LibraryTitle
-from packager.library.file_listing import File, ListedFolder, Listing, Renditions
+from packager.library.file_listing import CatalogueLimits, File, ListedFolder, Listing, Renditions
 from packager.library.library_search import (
     ListedSubfolder,
     NameOrder,
@@ -20,7 +20,6 @@ from packager.library.library_search import (
     Sort,
     TooManyViewsError,
     View,
-    ViewLimits,
     ViewQuery,
     Views,
     make_view,
@@ -166,7 +165,7 @@ async def test_views_are_kept_for_who_comes_next_and_no_more_of_them_than_the_li
         asked += 1
         return SearchedFacts(1.0)
 
-    views = Views(facts, ViewLimits(kept=2))
+    views = Views(facts, CatalogueLimits(kept_views=2))
     by_length = ViewQuery(sort="length")
     first = await asyncio.gather(*(views.get(FILMS, by_length, 0) for _ in range(50)))
     assert asked == len(FILMS.files)
@@ -187,7 +186,7 @@ async def test_a_view_that_is_there_waits_for_no_other_and_too_many_are_refused(
         assert release.wait(60)
         return SearchedFacts(1.0)
 
-    views = Views(slow, ViewLimits(kept=2, awaited=2))
+    views = Views(slow, CatalogueLimits(kept_views=2, awaited_views=2))
     kept = await views.get(FILMS, ViewQuery("a"), 0)
     try:
         queries = [ViewQuery(sort="length", search=word) for word in ("film", "a", "film")]
@@ -222,7 +221,7 @@ async def test_who_searches_keeps_others_neither_from_folders_and_sorts_nor_from
     def search(word: str, network: str) -> asyncio.Future[View]:
         return asyncio.ensure_future(views.get(FILMS, ViewQuery(sort="length", search=word), 0, network))
 
-    views = Views(slow, ViewLimits(awaited=16))
+    views = Views(slow, CatalogueLimits(awaited_views=16))
     many = [search(f"film {number}", "192.0.2.0") for number in range(16)]
     try:
         await asyncio.sleep(0)

@@ -13,7 +13,7 @@ import pytest
 from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue
 from packager.library.cover_art import CoverArt
-from packager.library.file_listing import File, FileListing, ListedFolder, ListingLimits
+from packager.library.file_listing import CatalogueLimits, File, FileListing, ListedFolder
 from packager.library.file_probe import MAX_OUTPUT_BYTES, MAX_TAG_CHARACTERS, NO_TAGS, MusicTags, probe
 from packager.library.library_search import ViewQuery
 from packager.library.local_storage import Library, NotFoundError
@@ -156,7 +156,7 @@ async def test_the_cover_beside_music_is_listed_and_a_new_one_noticed(tools: Too
     assert [facts[name].cover for name in names] == ["a/cover.png", "b/front.jpeg", None, None]
     now = 0.0
     listing = FileListing(
-        ListedFolder(tmp_path), (".mp3",), limits=ListingLimits(stale_seconds=600), clock=lambda: now
+        ListedFolder(tmp_path), (".mp3",), limits=CatalogueLimits(stale_seconds=600), clock=lambda: now
     )
     before = (await listing.latest()).files
     (tmp_path / "a" / "cover.png").write_bytes(b"another picture")

@@ -11,7 +11,7 @@ from media.mp4.codecs.silence import USUAL_CHANNELS, USUAL_CONFIGURATION, USUAL_
 from media.mp4.fragments.fragments import Fragment
 from media.mp4.fragments.moof import Sample
 from media.muxers.fragment_tracks import sound_track
-from packager.live.limits import LiveLimits, SilenceLimits, StillPictureLimits
+from packager.live.limits import LiveLimits
 from packager.live.picture_output import PictureFeed
 from packager.live.rendition_output import RunContext, RunStart
 from packager.live.sound_output import SoundFeed
@@ -41,7 +41,7 @@ def context(limits: LiveLimits) -> RunContext:
 def test_a_fragment_whose_frames_each_have_a_gap_behind_them_ends_the_run() -> None:
     (make_segmenter,) = segmenter_factories(TIMES, Fraction(NUMBER), 1)
     writer, now = writer_of(Window(WindowOptions(1, NUMBER)), "audio"), Instant(0.0, float(NUMBER))
-    limits = SilenceLimits()
+    limits = LiveLimits()
     feed = SoundFeed(context(LiveLimits()), writer, make_segmenter, limits=limits, on_silence=lambda _: None)
     track = sound_track("A_AAC", USUAL_CONFIGURATION, b"", USUAL_RATE, USUAL_CHANNELS)
     feed.begin(track.init)
@@ -53,7 +53,7 @@ def test_a_fragment_whose_frames_each_have_a_gap_behind_them_ends_the_run() -> N
 def test_a_large_key_frame_is_not_repeated_beyond_a_bound(material: dict[str, Track]) -> None:
     (make_segmenter,) = segmenter_factories(TIMES, Fraction(NUMBER), 1)
     name, track = next((name, one) for name, one in material.items() if "audio" not in name)
-    limits = LiveLimits(still_picture=StillPictureLimits(most_bytes=1000, patience_seconds=0))
+    limits = LiveLimits(still_picture_bytes=1000, picture_patience_seconds=0)
     writer, now = writer_of(Window(WindowOptions(1, NUMBER)), name), Instant(0.0, float(NUMBER))
     grid = (Fraction(NUMBER), TIMES)
     feed = PictureFeed(context(limits), writer, make_segmenter, grid=grid, on_still=lambda _: None)
@@ -72,7 +72,7 @@ def test_a_key_frame_behind_a_pause_shows_again_though_it_is_decoded_before_its_
     """x264 decodes the pictures behind a pause earlier than they are shown, by as long as it lasted."""
     (make_segmenter,) = segmenter_factories(TIMES, Fraction(NUMBER), 1)
     name, track = next((name, one) for name, one in material.items() if "audio" not in name)
-    limits = LiveLimits(still_picture=StillPictureLimits(patience_seconds=0, encoded_patience_seconds=0))
+    limits = LiveLimits(picture_patience_seconds=0, encoded_patience_seconds=0)
     stills = list[bool]()
     writer, now = writer_of(Window(WindowOptions(1, NUMBER)), name), Instant(0.0, float(NUMBER))
     grid = (Fraction(NUMBER), TIMES)

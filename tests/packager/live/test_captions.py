@@ -14,7 +14,7 @@ import pytest
 
 from media.subtitles.webvtt import Cue
 from packager.live.captions import MAX_CUES, CaptionTrack
-from packager.live.limits import CaptionLimits
+from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish.channel_commands import TooManyCuesError
 from packager.window.model import LivePart, LiveSegment, WindowOptions
@@ -28,13 +28,13 @@ MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 PICTURE = LivePart(b"picture", Fraction(1, 2), independent=True)
 
 
-LIMITS = CaptionLimits(text_bytes=1000)
+LIMITS = LiveLimits(caption_bytes=1000)
 
 
 class Channel:
     """A track that follows a picture of two parts of half a second in each segment."""
 
-    def __init__(self, start: int = NUMBER, limits: CaptionLimits = LIMITS) -> None:
+    def __init__(self, start: int = NUMBER, limits: LiveLimits = LIMITS) -> None:
         self.track = CaptionTrack(limits)
         self.window = Window(WindowOptions(1, start, text=True))
         self.writer = writer_of(self.window, "captions-en", self.track.document)
@@ -104,7 +104,7 @@ def test_times_count_from_at_least_half_a_day_ago_whenever_a_segment_begins() ->
 
 
 def test_what_is_over_makes_room_and_what_does_not_fit_is_not_begun() -> None:
-    channel = Channel(limits=CaptionLimits(text_bytes=200))
+    channel = Channel(limits=LiveLimits(caption_bytes=200))
     two = [Cue(0, 1000, "a"), Cue(0, 1000, "b")]
     assert channel.track.add(two, Fraction(NUMBER)) == 0
     with pytest.raises(TooManyCuesError):

@@ -11,7 +11,7 @@ import pytest
 from packager.live.encoder_run import EncoderRun
 from packager.live.rendition_output import RunStart
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.limits import PacingLimits, PumpLimits, SourceLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.publication import Publisher
 from packager.sources.published_source import PublishedSource
 from packager.sources.source import Source
@@ -24,7 +24,7 @@ from tests.patience import CLIENT_SECONDS
 
 pytestmark = pytest.mark.timeout(600)
 
-AT_ONCE = SourceLimits(pump=PumpLimits(pacing=PacingLimits(ahead_seconds=1e6, untaken_seconds=1e6)))
+AT_ONCE = SourceLimits(ahead_seconds=1e6, untaken_seconds=1e6)
 """Streams that come faster than they are played aren't slowed down."""
 
 CODING = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 10 -c:a aac"

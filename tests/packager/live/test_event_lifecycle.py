@@ -11,7 +11,7 @@ import pytest
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.event_lifecycle import LiveEvent
-from packager.live.limits import LiveEventLimits
+from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish.channel_commands import RecordingState
 from packager.sources.published_source import PUBLISH, AfterEnd, EventEndedError
@@ -34,8 +34,8 @@ from tests.packager.station import on_air
 from tests.patience import CLIENT_SECONDS, DVR, LIVE
 from tests.waiting import until
 
-EVENT = LiveEventLimits(end_seconds=CLIENT_SECONDS)
-PUBLISHED = replace(OPTIONS, source=PUBLISH, limits=replace(LIVE, event=EVENT, dvr=DVR))
+EVENT = LiveLimits(event_end_seconds=CLIENT_SECONDS)
+PUBLISHED = replace(OPTIONS, source=PUBLISH, limits=replace(LIVE, event_end_seconds=CLIENT_SECONDS, dvr=DVR))
 ENDED = "#EXT-X-ENDLIST\n"
 
 __all__ = ["recorded"]
@@ -44,7 +44,7 @@ __all__ = ["recorded"]
 async def test_an_event_that_is_ended_before_anything_came_is_over_and_the_next_one_is_played(
     tools: Tools, recorded: Recorded
 ) -> None:
-    channel = Channel(replace(COPIED, limits=replace(COPIED.limits, event=EVENT)), tools)
+    channel = Channel(replace(COPIED, limits=replace(COPIED.limits, event_end_seconds=CLIENT_SECONDS)), tools)
     recording = recorded(coding=CODING.replace("fast", "ultrafast"))
     async with running(channel):
         for _ in range(2):
@@ -63,7 +63,7 @@ async def test_an_event_that_is_ended_before_anything_came_is_over_and_the_next_
 async def test_a_publisher_is_told_that_the_event_has_ended_or_begins_the_next_one(
     tools: Tools, after_end: AfterEnd
 ) -> None:
-    limits = replace(COPIED.limits, event=EVENT)
+    limits = replace(COPIED.limits, event_end_seconds=CLIENT_SECONDS)
     channel = Channel(replace(COPIED, limits=limits, after_end=after_end), tools)
     published = published_by(channel)
     async with running(channel):
@@ -147,7 +147,7 @@ async def test_an_event_that_was_to_begin_does_not_when_it_is_ended_first() -> N
 
 
 async def test_who_ends_an_event_is_not_told_of_a_recording_that_was_not_made() -> None:
-    for limits, is_closed in ((LiveEventLimits(end_seconds=0.01), False), (EVENT, True)):
+    for limits, is_closed in ((LiveLimits(event_end_seconds=0.01), False), (EVENT, True)):
         event = LiveEvent("test", None, None, limits)
         ending = asyncio.create_task(event.end())
         await event.over.wait()

@@ -19,14 +19,14 @@ from packager.recordings.disk_recordings import Recordings, Retention
 from packager.recordings.limits import RecordingsLimits
 from packager.retry_policy import RetryPolicy
 from packager.s3.client import S3Client, UnavailableError
-from packager.s3.limits import S3RequestLimits
+from packager.s3.limits import S3Limits
 from tests.conformance.handfed import Track
 from tests.packager.recordings.recorded_channel import record
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
 QUICK = RecordingsLimits(copy_look_seconds=0.05, copy_retries=RetryPolicy(0.05, 0.1))
-REQUESTS = S3RequestLimits(retries=0, pauses=RetryPolicy(0.05, 0.1))
+REQUESTS = S3Limits(retries=0, pauses=RetryPolicy(0.05, 0.1))
 
 
 async def test_a_copy_is_whole_comes_once_and_its_note_last(

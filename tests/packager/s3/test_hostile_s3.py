@@ -15,19 +15,23 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.concurrency import background_task
-from packager.library.file_listing import ListingLimits
+from packager.library.file_listing import CatalogueLimits
 from packager.library.storage_interface import FileChangedError
 from packager.s3.client import S3Client, UnavailableError
 from packager.s3.library import S3Library
-from packager.s3.limits import BlockCacheLimits, EncodedObjectLimits, S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.s3.segment_cache import BucketSegmentCache
 from tests.waiting import until
 
 SIZE = 1 << 20
 BLOCK = 64 << 10
 LIMITS = S3Limits(
-    requests=S3RequestLimits(retries=0, silent_seconds=30.0, request_seconds=4.0, failures=1000),
-    cache=BlockCacheLimits(block_bytes=BLOCK, memory_bytes=BLOCK),
+    retries=0,
+    silent_seconds=30.0,
+    request_seconds=4.0,
+    failures=1000,
+    block_bytes=BLOCK,
+    memory_bytes=BLOCK,
     known_seconds=600.0,
 )
 GOOD = {"etag": '"e"', "last-modified": "Wed, 01 Jan 2020 00:00:00 GMT"}
@@ -173,16 +177,16 @@ def listing(*keys: str, more: str = "") -> Respond:
     return sent(200, {"content-length": str(len(body))}, body)
 
 
-def names(library: S3Library, limits: ListingLimits | None = None) -> list[str]:
-    found = library.walk(frozenset({".mp4"}), limits or ListingLimits(), lambda: False)
+def names(library: S3Library, limits: CatalogueLimits | None = None) -> list[str]:
+    found = library.walk(frozenset({".mp4"}), limits or CatalogueLimits(), lambda: False)
     return [file.path for file in found.files]
 
 
 def test_a_listing_without_end_stops_at_its_limits(hostile: Hostile, tmp_path: Path) -> None:
     library = S3Library("s3://bucket", tmp_path, LIMITS)
     hostile.respond = listing(*(f"{number}.mp4" for number in range(1000)), more="again")
-    assert len(names(library, ListingLimits(files=2500))) == 2500
-    assert len(names(library, ListingLimits(names=3001))) == 3001
+    assert len(names(library, CatalogueLimits(most_files=2500))) == 2500
+    assert len(names(library, CatalogueLimits(most_names=3001))) == 3001
 
 
 def test_keys_that_no_address_can_have_are_left_out(hostile: Hostile, tmp_path: Path) -> None:
@@ -239,8 +243,8 @@ async def test_no_answer_to_what_concerns_encoded_segments_fails_their_caller(
         sent(status, {"content-length": "0"})(handler)
 
     hostile.respond = respond
-    limits = S3RequestLimits(retries=0, failures=1000)
-    cache = BucketSegmentCache("s3://bucket", EncodedObjectLimits(requests=limits, trim_seconds=0.02))
+    limits = S3Limits(retries=0, failures=1000, trim_seconds=0.02)
+    cache = BucketSegmentCache("s3://bucket", limits)
     place = "a" * 32, 0
 
     def is_tried() -> bool:
@@ -277,7 +281,7 @@ LISTED = (
 @pytest.mark.parametrize("entries", [0, 100])
 def test_a_listing_without_an_end_is_a_failure(hostile: Hostile, entries: int) -> None:
     hostile.respond = endless(entries)
-    limits = replace(LIMITS.requests, listing_seconds=0.5, listed_keys=2000)
+    limits = replace(LIMITS, listing_seconds=0.5, listed_keys=2000)
     client = S3Client("s3://bucket", limits)
     with pytest.raises(UnavailableError, match="doesn't end"):
         client.folders("f")
@@ -289,7 +293,7 @@ def test_a_listing_without_an_end_is_a_failure(hostile: Hostile, entries: int) -
 def test_a_listing_that_goes_on_for_long_is_a_failure_however_many_keys_it_has(hostile: Hostile) -> None:
     hostile.respond = endless(1000)
     # A second passes between two looks at the clock.
-    client = S3Client("s3://bucket", LIMITS.requests, clock=map(float, itertools.count()).__next__)
+    client = S3Client("s3://bucket", LIMITS, clock=map(float, itertools.count()).__next__)
     with pytest.raises(UnavailableError, match="doesn't end"):
         list(client.objects("f"))
-    assert client.counters.requests < LIMITS.requests.listing_total_seconds
+    assert client.counters.requests < LIMITS.listing_total_seconds

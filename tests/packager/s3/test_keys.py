@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from packager.library.file_listing import ListingLimits
+from packager.library.file_listing import CatalogueLimits
 from packager.library.local_storage import NotFoundError
 from packager.s3.library import S3Library
 from packager.s3.limits import S3Limits
@@ -46,7 +46,7 @@ def test_every_key_is_that_object_and_no_other(
     for key in KEYS:
         put(s3_server, key)
     library = S3Library(f"s3://{BUCKET}/{PREFIX}", tmp_path, S3Limits())
-    listed = {one.path for one in library.walk(frozenset({".mp4"}), ListingLimits(), lambda: False).files}
+    listed = {one.path for one in library.walk(frozenset({".mp4"}), CatalogueLimits(), lambda: False).files}
     assert listed == {*KEYS} - {*UNSERVED}
     for key in listed:
         with library.open(key) as file:

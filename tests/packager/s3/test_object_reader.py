@@ -17,14 +17,14 @@ from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FileChangedError
 from packager.s3.client import AccessRefusedError, UnavailableError
 from packager.s3.library import S3Library
-from packager.s3.limits import BlockCacheLimits, S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.threads import ThreadLimits, Threads
 from packager.vod import TitleLimits, Titles
 from tests.packager import films
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 
 BLOCK = 64 << 10
-LIMITS = S3Limits(cache=BlockCacheLimits(disk_bytes=64 * BLOCK, memory_bytes=4 * BLOCK, block_bytes=BLOCK))
+LIMITS = S3Limits(disk_bytes=64 * BLOCK, memory_bytes=4 * BLOCK, block_bytes=BLOCK)
 NO_PAUSE = replace(LIMITS, known_seconds=0.0)
 """Every opening asks S3 anew."""
 
@@ -114,7 +114,7 @@ def test_an_index_takes_two_or_three_requests_and_never_the_whole_object(opened:
 def test_what_is_cached_stays_within_its_limit_and_the_oldest_goes(opened: Opened) -> None:
     data = os.urandom(40 * BLOCK)
     obstore.put(opened.store, "film.mp4", data)
-    library = opened.library(replace(LIMITS, cache=replace(LIMITS.cache, disk_bytes=10 * BLOCK)))
+    library = opened.library(replace(LIMITS, disk_bytes=10 * BLOCK))
     with library.open("film.mp4") as file:
         for number in range(40):
             assert file.pread(number * BLOCK, BLOCK) == data[number * BLOCK :][:BLOCK]
@@ -132,7 +132,7 @@ def test_what_is_cached_stays_within_its_limit_and_the_oldest_goes(opened: Opene
 def test_readers_and_writers_of_a_small_cache_get_only_their_own_bytes(opened: Opened) -> None:
     data = b"".join(bytes([number]) * BLOCK for number in range(30))
     obstore.put(opened.store, "film.mp4", data)
-    library = opened.library(replace(LIMITS, cache=replace(LIMITS.cache, disk_bytes=3 * BLOCK)))
+    library = opened.library(replace(LIMITS, disk_bytes=3 * BLOCK))
     with library.open("film.mp4") as file, ThreadPoolExecutor(8) as threads:
 
         def read(seed: int) -> bool:
@@ -153,7 +153,7 @@ def test_a_disk_that_takes_nothing_leaves_what_is_fetched_in_memory(opened: Open
     with library.open("film.mp4") as file:
         assert file.pread(0, 10**9) == data
         assert library.cache.disk_blocks == 0
-        assert 0 < library.cache.memory_bytes <= LIMITS.cache.memory_bytes
+        assert 0 < library.cache.memory_bytes <= LIMITS.memory_bytes
         before = library.counters.requests
         file.pread(19 * BLOCK, 10)
         assert library.counters.requests == before
@@ -182,7 +182,7 @@ def test_a_replaced_object_is_never_mixed_with_the_former_one(opened: Opened) ->
 def test_without_s3_what_is_cached_goes_on_and_the_rest_fails_at_once(opened: Opened) -> None:
     data = os.urandom(8 * BLOCK)
     obstore.put(opened.store, "film.mp4", data)
-    limits = replace(NO_PAUSE, requests=S3RequestLimits(retries=0, silent_seconds=0.5))
+    limits = replace(NO_PAUSE, retries=0, silent_seconds=0.5)
     library = opened.library(limits)
     with library.open("film.mp4") as file:
         file.pread(0, BLOCK)
@@ -212,7 +212,7 @@ def test_without_s3_what_is_cached_goes_on_and_the_rest_fails_at_once(opened: Op
 
 def test_a_silent_s3_costs_its_time_out_and_not_more(opened: Opened) -> None:
     obstore.put(opened.store, "film.mp4", b"x" * 4 * BLOCK)
-    limits = replace(NO_PAUSE, requests=S3RequestLimits(retries=0, silent_seconds=0.3, failures=1))
+    limits = replace(NO_PAUSE, retries=0, silent_seconds=0.3, failures=1)
     library = opened.library(limits)
     with library.open("film.mp4") as file:
         with opened.server.stopped(), pytest.raises(UnavailableError):

@@ -11,9 +11,9 @@ import pytest
 
 from packager.s3.client import S3Client, UnavailableError
 from packager.s3.endpoint import proxy_of
-from packager.s3.limits import S3RequestLimits
+from packager.s3.limits import S3Limits
 
-LIMITS = S3RequestLimits(retries=0, failures=1000)
+LIMITS = S3Limits(retries=0, failures=1000)
 OBJECT = {"etag": '"e"', "last-modified": "Wed, 01 Jan 2020 00:00:00 GMT", "content-range": "bytes 0-0/1"}
 
 
@@ -139,11 +139,11 @@ def test_a_proxy_of_the_system_decides_by_itself(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", ["My_Old.Bucket", "Tenant_1:bucket-2", "a.b-c"])
 def test_old_buckets_and_those_of_tenants_are_asked_for_by_their_names(bucket: Host, name: str) -> None:
-    data = S3Client(f"s3://{name}/films", S3RequestLimits()).read_first("a.mp4", 1)[1]
+    data = S3Client(f"s3://{name}/films", S3Limits()).read_first("a.mp4", 1)[1]
     assert (data, bucket.paths) == (b"x", [f"/{name}/films/a.mp4"])
 
 
 @pytest.mark.parametrize("name", ["a", "-bucket", "a b", "..", "a/../b?", "t:u:bucket", "key@bucket"])
 def test_what_is_no_name_of_a_bucket_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="allowed: s3://bucket/prefix"):
-        S3Client(f"s3://{name}", S3RequestLimits())
+        S3Client(f"s3://{name}", S3Limits())

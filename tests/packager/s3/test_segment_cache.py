@@ -17,12 +17,12 @@ from structlog.testing import capture_logs
 from packager.concurrency import background_task
 from packager.encode.renditions import EncodedRendition
 from packager.encode.segment_encoder import EncodeSegment, encode_segment
-from packager.library.file_listing import ListingLimits
+from packager.library.file_listing import CatalogueLimits
 from packager.library.storage_interface import SETTLED_AFTER
 from packager.process.ffmpeg_discovery import Tools
 from packager.retry_policy import RetryPolicy
 from packager.s3.library import S3Library
-from packager.s3.limits import BlockCacheLimits, EncodedObjectLimits, S3Limits, S3RequestLimits
+from packager.s3.limits import S3Limits
 from packager.s3.segment_cache import BucketSegmentCache
 from packager.vod.movie.movie_reader import Read
 from tests.packager import films
@@ -33,9 +33,14 @@ from tests.waiting import until
 pytestmark = pytest.mark.timeout(300)
 
 FILM = "bframes.mp4"
-REQUESTS = S3RequestLimits(retries=0, silent_seconds=1.0, pauses=RetryPolicy(0.05, 0.1))
-LIMITS = EncodedObjectLimits(requests=REQUESTS, find_seconds=60.0, waiting_bytes=1 << 20)
-CACHE = S3Limits(cache=BlockCacheLimits(memory_bytes=1 << 20))
+LIMITS = S3Limits(
+    retries=0,
+    silent_seconds=1.0,
+    encoded_pauses=RetryPolicy(0.05, 0.1),
+    find_seconds=60.0,
+    waiting_segment_bytes=1 << 20,
+)
+CACHE = S3Limits(memory_bytes=1 << 20)
 
 
 class Bucket:
@@ -166,7 +171,7 @@ async def test_a_damaged_object_is_encoded_anew_and_replaced(
         "empty": b"",
         "the segment alone": first[0],
         "another segment's": other,
-        "large": stored.partition(b"\n")[0] + b"\n" + bytes(LIMITS.waiting_bytes + 1000),
+        "large": stored.partition(b"\n")[0] + b"\n" + bytes(LIMITS.waiting_segment_bytes + 1000),
     }
     for damage, data in damages.items():
         await asyncio.to_thread(bucket.put, name, data)
@@ -235,7 +240,7 @@ async def test_the_oldest_segments_are_removed_and_nothing_else(bucket: Bucket) 
             await stored_at_last(cache, bucket, letter)
     second = int(time.time())
     await until(lambda: int(time.time()) > second + 1, "an age that S3 tells apart")
-    cache = BucketSegmentCache(bucket.address, replace(LIMITS, trim_seconds=0.05, total_bytes=8000))
+    cache = BucketSegmentCache(bucket.address, replace(LIMITS, trim_seconds=0.05, encoded_bytes=8000))
     async with background_task(cache.run()):
         for letter in "cd":
             await stored_at_last(cache, bucket, letter)
@@ -266,7 +271,7 @@ async def test_no_more_segments_wait_than_allowed_and_old_ones_are_stored_again(
     bucket: Bucket, s3_proxy: S3Proxy
 ) -> None:
     cache = BucketSegmentCache(
-        bucket.address, replace(LIMITS, waiting=3, waiting_bytes=1000, stale_seconds=-60.0)
+        bucket.address, replace(LIMITS, waiting_segments=3, waiting_segment_bytes=1000, stale_seconds=-60.0)
     )
     for letter, length in {"a": 500, "b": 501, "c": 499, "d": 1, "e": 0}.items():
         cache.keep(PLACES[letter], bytes(length))
@@ -294,6 +299,6 @@ def test_encoded_segments_are_no_files_and_dont_count_as_such(bucket: Bucket, tm
     for number in range(20):
         bucket.put(f"{number:032x}-0.mp4", b"segment")
     library = S3Library(bucket.address, tmp_path, CACHE)
-    found = library.walk(frozenset({".mp4"}), ListingLimits(names=5), lambda: False)
+    found = library.walk(frozenset({".mp4"}), CatalogueLimits(most_names=5), lambda: False)
     library.close()
     assert [one.path for one in found.files] == names

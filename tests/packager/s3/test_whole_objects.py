@@ -8,7 +8,7 @@ import pytest
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FileChangedError
 from packager.s3.client import S3Client
-from packager.s3.limits import S3RequestLimits
+from packager.s3.limits import S3Limits
 from tests.s3_server import BUCKET, S3Server
 
 
@@ -18,7 +18,7 @@ def test_an_object_is_read_whole_and_only_with_the_size_that_was_stored(
 ) -> None:
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    client = S3Client(f"s3://{BUCKET}/whole", S3RequestLimits(request_bytes=1000))
+    client = S3Client(f"s3://{BUCKET}/whole", S3Limits(request_bytes=1000))
     data = bytes(number % 251 for number in range(size))
     obstore.put(s3_server.store("whole"), "one", data)
     assert client.read_whole("one", size) == data

@@ -15,7 +15,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.retry_policy import RetryPolicy
-from packager.sources.limits import PlaylistLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pullers.address_guard import AddressGuard, AddressScope, address_scope
 from packager.sources.pullers.guarded_http import GuardedTransport, guarded_client
 from packager.sources.pullers.hls_fetcher import HlsFetcher
@@ -96,7 +96,7 @@ DISGUISES = [
 async def test_what_a_playlist_outside_names_inside_is_not_asked_for_however_it_is_written(
     host: str, limit: AddressScope
 ) -> None:
-    at_once = PlaylistLimits(segment_retry=RetryPolicy(first_seconds=0.0, longest_seconds=0.0, retries=2))
+    at_once = SourceLimits(segment_retry=RetryPolicy(first_seconds=0.0, longest_seconds=0.0, retries=2))
     guard = AddressGuard("media.example", limit)
     async with answering() as (port, asked), httpx.AsyncClient(transport=GuardedTransport(guard)) as client:
         fetcher = HlsFetcher(client, at_once)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from origin.radio.mounts.limits import RelayLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
 from packager.sources.limits import GuardLimits
@@ -86,7 +86,7 @@ async def test_the_newest_cookies_that_fit_are_kept_and_sent(
 
 async def test_a_relay_that_asks_again_and_again_sends_no_more_than_fits() -> None:
     guard = GuardLimits(cookies=5)
-    limits = RelayLimits(guard=guard, retry=RetryPolicy(0.001, 0.001))
+    limits = RadioLimits(guard=guard, relay_retry=RetryPolicy(0.001, 0.001))
     with setting_cookies(lambda number: f"n{number}=1") as (url, received):
         relay = Relay(RelayOptions("copy", url, limits=limits))
 

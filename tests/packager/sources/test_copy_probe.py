@@ -98,7 +98,7 @@ def test_no_more_key_frames_are_looked_at_than_a_stream_may_have(key_frames: byt
 
 
 async def test_no_more_key_frames_are_looked_at_than_a_further_track_may_have(key_frames: bytes) -> None:
-    track, seen = FurtherVideoTrack(SourceLimits().further_video_track, 60.0), SeenVideoTrack(most_keys=5)
+    track, seen = FurtherVideoTrack(SourceLimits(), 60.0), SeenVideoTrack(most_keys=5)
     track.push(FlvDemuxer().receive_data(key_frames), time.monotonic())
     async with asyncio.timeout(60):
         await seen.look(track, Fraction(3600))

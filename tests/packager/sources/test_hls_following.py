@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from media.hls.playlist_reader import ListedSegment, MediaListing, PlaylistReaderLimits, Resource
-from packager.sources.limits import PlaylistLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pullers.hls_client import PlaylistCursor, reload_delay
 from packager.sources.pullers.hls_fetcher import HlsFetcher, resolve
 from packager.sources.retries import PullError
@@ -33,7 +33,7 @@ def taken(cursor: PlaylistCursor, found: MediaListing) -> list[tuple[int, bool]]
 
 
 def test_a_live_playlist_is_begun_three_segments_before_its_end_and_each_segment_is_taken_once() -> None:
-    cursor = PlaylistCursor(PlaylistLimits())
+    cursor = PlaylistCursor(SourceLimits())
     assert taken(cursor, listing(10, 19)) == [(17, False), (18, False), (19, False)]
     assert taken(cursor, listing(10, 19)) == []
     assert taken(cursor, listing(12, 21)) == [(20, False), (21, False)]
@@ -42,32 +42,32 @@ def test_a_live_playlist_is_begun_three_segments_before_its_end_and_each_segment
 
 
 def test_what_is_over_is_taken_from_its_beginning() -> None:
-    assert len(taken(PlaylistCursor(PlaylistLimits()), listing(0, 99, ended=True))) == 100
+    assert len(taken(PlaylistCursor(SourceLimits()), listing(0, 99, ended=True))) == 100
 
 
 def test_segments_that_were_missed_are_a_break() -> None:
-    cursor = PlaylistCursor(PlaylistLimits())
+    cursor = PlaylistCursor(SourceLimits())
     taken(cursor, listing(0, 9))
     assert taken(cursor, listing(50, 59)) == [(57, True), (58, False), (59, False)]
     # Who is too far behind begins anew, although all is still there.
-    limits = PlaylistLimits()
+    limits = SourceLimits()
     expected = 61 + limits.behind_segments - limits.begin_segments
     assert taken(cursor, listing(50, 60 + limits.behind_segments))[0] == (expected, True)
 
 
 def test_a_gap_is_a_break_and_so_are_numbers_that_begin_anew() -> None:
-    cursor = PlaylistCursor(PlaylistLimits())
+    cursor = PlaylistCursor(SourceLimits())
     assert taken(cursor, listing(0, 3, gap=2)) == [(1, False), (3, True)]
     assert taken(cursor, listing(0, 0))[:1] == []
-    far = PlaylistCursor(PlaylistLimits())
+    far = PlaylistCursor(SourceLimits())
     taken(far, listing(100, 109))
     assert taken(far, listing(0, 4)) == [(2, True), (3, False), (4, False)]
 
 
 def test_a_playlist_is_asked_for_once_a_segment_and_twice_as_often_without_news() -> None:
     # RFC 8216bis §6.3.4
-    assert reload_delay(listing(0, 3), PlaylistLimits(), changed=True) == 2
-    assert reload_delay(listing(0, 3), PlaylistLimits(), changed=False) == 1
+    assert reload_delay(listing(0, 3), SourceLimits(), changed=True) == 2
+    assert reload_delay(listing(0, 3), SourceLimits(), changed=False) == 1
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_address_is_relative_to_the_playlists() -> None:
 
 @pytest.mark.parametrize("kind", ["bomb", "endless", "strange"])
 async def test_a_playlist_without_end_packed_or_not_is_refused_at_its_limit(kind: str) -> None:
-    limits = PlaylistLimits(reader=PlaylistReaderLimits(playlist_bytes=PLAYLIST_BYTES))
+    limits = SourceLimits(playlist_reader=PlaylistReaderLimits(playlist_bytes=PLAYLIST_BYTES))
     bomb = gzip.compress(bytes(64 * PLAYLIST_BYTES))
     heads = {"bomb": "Content-Encoding: gzip\r\n", "endless": "", "strange": "Content-Encoding: br\r\n"}
 

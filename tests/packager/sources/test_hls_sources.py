@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.limits import SOURCE_RETRY, PlaylistLimits, SourceLimits
+from packager.sources.limits import SOURCE_RETRY, SourceLimits
 from packager.window.window import Window
 from tests.packager.hls_upstream import Listed, Programme, add, segments, serving
 from tests.packager.sources.picture_widths import width_of
@@ -38,7 +38,7 @@ PATIENCE = 1000
 LIMITS = LiveLimits(
     stall_seconds=PATIENCE,
     gap_target_durations=PATIENCE,
-    source=SourceLimits(seen_seconds=SEEN_SECONDS, playlist=PlaylistLimits(still_target_durations=PATIENCE)),
+    source=SourceLimits(seen_seconds=SEEN_SECONDS, still_target_durations=PATIENCE),
 )
 
 

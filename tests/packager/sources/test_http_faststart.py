@@ -18,7 +18,7 @@ from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.limits import FaststartLimits, SourceLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pullers.guarded_http import guarded_client
 from packager.sources.pullers.http_faststart import faststart_content
 from packager.sources.pullers.http_file import HttpFile
@@ -227,7 +227,7 @@ async def test_a_source_has_its_own_limits_for_its_index(films: Films) -> None:
     puller = HttpPuller(
         f"{films.url}/last.mp4",
         "a",
-        SourceLimits(faststart=FaststartLimits(movie=MovieLimits(moov_bytes=100))),
+        SourceLimits(moov=MovieLimits(moov_bytes=100)),
     )
     with capture_logs() as logs:
         async with background_task(puller.run()):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from packager.sources.limits import PacingLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pacing import Pacing
 
-LIMITS = PacingLimits()
+LIMITS = SourceLimits()
 DAY = 86_400.0
 GROUP = 2.0
 """Seconds between access points."""

@@ -21,7 +21,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
-from packager.sources.limits import PacingLimits, PumpLimits, SourceLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.probe import inspect_supply
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
 from packager.sources.published_source import (
@@ -38,9 +38,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
-AT_ONCE = SourceLimits(
-    pump=PumpLimits(pacing=PacingLimits(ahead_seconds=1e6, untaken_seconds=1e6)), publications=4
-)
+AT_ONCE = SourceLimits(ahead_seconds=1e6, untaken_seconds=1e6, publications=4)
 """Streams that come faster than they are played aren't slowed down."""
 
 FIRST, SECOND = Publisher("http", "192.0.2.1"), Publisher("rtmp", "192.0.2.2")

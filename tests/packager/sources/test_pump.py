@@ -27,7 +27,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
-from packager.sources.limits import PacingLimits, PumpLimits, StreamReaderLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pump import Pump
 from packager.step_budget import AUDIO_PORTION_BYTES
 from tests import hostile_media
@@ -80,7 +80,7 @@ async def bringing(pump: Pump, tools: Tools, arguments: str) -> AsyncIterator[No
 async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(
     tools: Tools,
 ) -> None:
-    pump = Pump("mpegts", limits=LIVE.source.pump)
+    pump = Pump("mpegts", limits=LIVE.source)
     channel = Channel(PATIENT, tools, pump=pump)
     async with bringing(pump, tools, BOTH), running(channel):
         window = channel.renditions["240p"].window
@@ -100,7 +100,7 @@ async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(
 async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(
     tools: Tools,
 ) -> None:
-    pump = Pump("mpegts", limits=LIVE.source.pump)
+    pump = Pump("mpegts", limits=LIVE.source)
     channel = Channel(PATIENT, tools, pump=pump)
     async with running(channel):
         async with bringing(pump, tools, BOTH):
@@ -119,7 +119,7 @@ async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(
 async def test_a_picture_that_changes_its_size_goes_on_behind_a_discontinuity_with_an_init_of_its_own(
     tools: Tools,
 ) -> None:
-    pump = Pump("mpegts", limits=LIVE.source.pump)
+    pump = Pump("mpegts", limits=LIVE.source)
     channel = Channel(replace(PATIENT, ladder=("source",)), tools, pump=pump)
     async with running(channel):
         async with bringing(pump, tools, BOTH):
@@ -150,7 +150,7 @@ def film(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_without_a_break(
     tools: Tools, film: bytes
 ) -> None:
-    pump = Pump("mpegts", limits=LIVE.source.pump)
+    pump = Pump("mpegts", limits=LIVE.source)
     channel = Channel(PATIENT, tools, pump=pump)
     clock = 0.0
 
@@ -178,8 +178,8 @@ async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
     tools: Tools, film: bytes
 ) -> None:
     # In so short a time what comes a little unevenly would look like a stream that isn't live.
-    pacing = PacingLimits(window_seconds=3.0, live_rate=1.3)
-    pump = Pump("mpegts", limits=PumpLimits(pacing=pacing), channel="burst")
+    pacing = SourceLimits(window_seconds=3.0, live_rate=1.3)
+    pump = Pump("mpegts", limits=pacing, channel="burst")
     channel = Channel(OPTIONS, tools, pump=pump)
     clock = 0.0
 
@@ -206,7 +206,7 @@ async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
 
 
 async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by_nothing_else() -> None:
-    pump = Pump("mp3", limits=PumpLimits(ahead_bytes=BRINGING))
+    pump = Pump("mp3", limits=SourceLimits(ahead_bytes=BRINGING))
     brought = 0
 
     async def bring(times: int) -> None:
@@ -266,8 +266,8 @@ async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny(
             lengths.extend(len(piece.data) for piece in taken)
             await super().push(taken)
 
-    anytime = PacingLimits(ahead_seconds=1e9, untaken_seconds=1e9)
-    pump = Watched("aac", limits=PumpLimits(pacing=anytime))
+    anytime = SourceLimits(ahead_seconds=1e9, untaken_seconds=1e9)
+    pump = Watched("aac", limits=anytime)
     await pump.receive_data(hostile_media.adts_frames(BRINGING))
     assert sum(lengths) == BRINGING
     assert max(lengths) <= AUDIO_PORTION_BYTES
@@ -281,9 +281,10 @@ async def test_bare_audio_is_read_in_smaller_portions_as_its_frames_may_be_tiny(
 async def test_a_pumped_stream_is_divided_within_the_limits_that_are_handed_in(
     container: str, data: bytes
 ) -> None:
-    readers = StreamReaderLimits(
-        transport=TransportReaderLimits(garbage_bytes=100), matroska=MatroskaStreamLimits(element_bytes=100)
+    readers = SourceLimits(
+        transport_reader=TransportReaderLimits(garbage_bytes=100),
+        matroska=MatroskaStreamLimits(element_bytes=100),
     )
     await Pump(container).receive_data(data)
     with pytest.raises(MediaError):
-        await Pump(container, limits=PumpLimits(readers=readers)).receive_data(data)
+        await Pump(container, limits=readers).receive_data(data)

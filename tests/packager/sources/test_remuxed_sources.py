@@ -21,7 +21,7 @@ from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.limits import ContinuityLimits, SourceLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pullers import rtsp_srt_puller
 from packager.sources.pullers.rtsp_srt_puller import Remuxer, StreamContinuity, find_libavformat
 from packager.sources.schemes import without_url_secrets
@@ -240,18 +240,18 @@ async def test_cameras_with_motion_jpeg_and_g_711_are_seen_and_heard(tools: Tool
 
 
 def test_a_clock_that_stands_still_and_a_lack_of_key_frames_are_told_and_a_pause_is_not() -> None:
-    progress = StreamContinuity(0.0, ContinuityLimits())
+    progress = StreamContinuity(0.0, SourceLimits())
     told = [progress.received(now, now, access=now % 2 == 0) for now in range(10)]
     assert set(told) == {None}
     assert progress.received(9.2, 600.0, access=True) is None
     still = [progress.received(9.2, 600 + step / 10, access=True) for step in range(1, 60)]
     assert still.index("its clock stands still") == pytest.approx(
-        10 * ContinuityLimits().still_seconds, abs=2
+        10 * SourceLimits().clock_still_seconds, abs=2
     )
-    keyless = StreamContinuity(0.0, ContinuityLimits())
+    keyless = StreamContinuity(0.0, SourceLimits())
     told = [keyless.received(step / 4, step / 4, access=step < 8) for step in range(400)]
     first = next(index for index, one in enumerate(told) if one is not None)
-    assert first / 4 == pytest.approx(ContinuityLimits().key_seconds + 2, abs=0.5)
+    assert first / 4 == pytest.approx(SourceLimits().key_seconds + 2, abs=0.5)
 
 
 def test_what_a_program_says_of_a_url_is_told_without_it() -> None:

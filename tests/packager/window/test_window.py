@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.codecs.sample_entry import SampleEntry
-from packager.window.limits import WaiterLimits, WindowLimits
+from packager.window.limits import WindowLimits
 from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.waiters import TooManyWaitersError, Waiters
 from packager.window.window import Window
@@ -296,7 +296,7 @@ async def test_a_wait_has_an_end() -> None:
 
 
 async def test_a_waiter_too_many_is_refused() -> None:
-    all_of_them = Waiters(WaiterLimits(waiters=1))
+    all_of_them = Waiters(WindowLimits(most_waiters=1))
     task = asyncio.create_task(all_of_them.wait(lambda: False, 30))
     while all_of_them.count == 0:
         await asyncio.sleep(0)

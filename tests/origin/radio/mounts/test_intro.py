@@ -146,8 +146,8 @@ async def test_one_that_takes_nothing_of_it_is_dropped(tmp_path: Path) -> None:
 
 
 async def test_a_crowd_that_hears_it_is_sent_more_in_turns(intro: Intro) -> None:
-    listener = replace(MOUNT.listener, written_at_once=2, intro_step_bytes=100)
-    options = mount_options(intro=intro, limits=replace(MOUNT, listener=listener))
+    limits = replace(MOUNT, written_at_once=2, intro_step_bytes=100)
+    options = mount_options(intro=intro, limits=limits)
     async with one_mount(options) as (feed, mount, server):
         feed.push()
         await feed.settled()

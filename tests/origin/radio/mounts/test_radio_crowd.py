@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from media.mp3.icy import Deinterleaver, Interleaver, metadata_block
 from origin.http1.body_writer import LAST_CHUNK, Stream
 from origin.radio.mounts.audio_ring import AudioRing
-from origin.radio.mounts.limits import ListenerLimits, ListenerTimeLimits, MountLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.listener_media_time import ListenerTime, MediaTimeMark
 from origin.radio.mounts.listeners import Listener, Listeners
 
@@ -123,7 +123,7 @@ class Client:
         self.stream = Stream(self.connection, loop, lambda: None, chunked=chunked, plain=direct)
         self.titles = titles
         self.told: list[MediaTimeMark] = []
-        self.listener.listener_time = ListenerTime(self.told.append, ListenerTimeLimits())
+        self.listener.listener_time = ListenerTime(self.told.append, RadioLimits())
 
     def written(self) -> int:
         """Bytes that were written to it, but for the end."""
@@ -173,8 +173,10 @@ class Crowd(RuleBasedStateMachine):
     )
     def open(self, queue: int, burst: int, skips: bool, kinds: list[tuple[bool, bool, bool]]) -> None:
         self.loop = asyncio.new_event_loop()
-        self.limits = ListenerLimits(burst * 1024, queue * 1024, skips, written_at_once=2)
-        self.ring = AudioRing(max(self.limits.queue_bytes, self.limits.burst_bytes, MountLimits().ring_bytes))
+        self.limits = RadioLimits(
+            burst_bytes=burst * 1024, queue_bytes=queue * 1024, skips=skips, written_at_once=2
+        )
+        self.ring = AudioRing(max(self.limits.queue_bytes, self.limits.burst_bytes, RadioLimits().ring_bytes))
         self.crowd = Listeners("test", self.ring, self.limits, lambda: 0.0, self.note)
         for chunked, titles, direct in kinds:
             self.come(chunked=chunked, titles=titles, direct=direct)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from origin.events.limits import ChannelLimits
-from origin.radio.mounts.limits import ListenerTimeLimits
+from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.listener_media_time import GONE_LISTENERS, ListenerTimes
 from origin.server.endpoints.descriptions import describe_station
 from packager.concurrency import background_task
@@ -326,13 +326,13 @@ async def test_the_list_has_the_titles_with_their_times_the_newest_last() -> Non
 
 def test_what_listeners_heard_is_forgotten_after_a_named_time_and_beyond_a_named_number() -> None:
     now = 0.0
-    listener_times = ListenerTimes(lambda: now, ListenerTimeLimits())
+    listener_times = ListenerTimes(lambda: now, RadioLimits())
     first = listener_times.begin(TOKEN, lambda _: None)
     first.begin(Fraction(7))
-    now += 10 * ListenerTimeLimits().gone_seconds
+    now += 10 * RadioLimits().listener_gone_seconds
     assert [place.media_time for place in listener_times.marks(TOKEN)] == [7]
     listener_times.end(TOKEN, first)
-    now += ListenerTimeLimits().gone_seconds
+    now += RadioLimits().listener_gone_seconds
     assert listener_times.marks(TOKEN)
     now += 1
     assert not listener_times.marks(TOKEN)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from media.mp3.reader import Frame, MpegAudioReader
-from origin.radio.mounts.limits import ListenerLimits
 from origin.radio.mounts.listeners import Listener, ListenerClient
 from origin.radio.mounts.mount import Mount
 from packager.process.ffmpeg_discovery import Tools, ToolsError
@@ -92,7 +91,7 @@ async def test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_mis
                 for client, data in zip(readers, heard, strict=True):
                     data += await client.reader.readexactly(SECOND * FRAME_BYTES)
         # 256 KiB of queue, what the kernel keeps on both sides, and a block that was on its way.
-        assert (pushed - 1) * SECOND * FRAME_BYTES > options.limits.listener.queue_bytes
+        assert (pushed - 1) * SECOND * FRAME_BYTES > options.limits.queue_bytes
         expected = list(range(pushed * SECOND))
         assert all(frames(bytes(data)) == expected for data in heard[::30])
         assert all(len(data) == size for data in heard)
@@ -155,7 +154,9 @@ async def test_a_listener_that_lags_may_be_set_forward_to_whole_frames() -> None
 
 
 async def test_closing_a_mount_of_a_crowd_takes_no_longer_than_its_patience() -> None:
-    limits = replace(MOUNT, listener=ListenerLimits())
+    limits = replace(
+        MOUNT,
+    )
     async with one_mount(mount_options(limits=limits)) as (feed, mount, server):
         for _ in range(12):
             feed.push(SECOND)

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 
 from origin.events.channel import EventChannel
 from origin.events.limits import ChannelLimits
-from origin.server.services.demo_event_channel import TEXTS, DemoText, TypingLimits
+from origin.server.services.demo_event_channel import TEXTS, DemoText
+from origin.server.services.limits import ServerLimits
 from tests.event_server import NDJSON, a_channel, reading, serving
 from tests.waiting import until
 
-QUICK = TypingLimits(word_seconds=0, pause_seconds=0, look_seconds=0.001)
+QUICK = ServerLimits(word_seconds=0, text_pause_seconds=0, text_look_seconds=0.001)
 
 
 class Unread(EventChannel):

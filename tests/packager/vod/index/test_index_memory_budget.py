@@ -19,7 +19,7 @@ from packager.threads import ThreadLimits, Threads
 from packager.vod import TitleLimits, Titles
 from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import IndexLimits, read_index
-from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits
+from packager.vod.index.index_memory_budget import IndexCacheLimits, IndexMemory
 from tests.packager.crafted import film, write
 from tests.packager.films import derived
 from tests.waiting import until
@@ -111,7 +111,7 @@ def reading(memory: IndexMemory, *counts: int) -> int:
 
 async def test_who_reads_waits_for_those_who_read_and_for_a_while_for_those_who_use() -> None:
     dropped, threads = list[int](), Threads(ThreadLimits(threads=1))
-    memory = IndexMemory(100, IndexMemoryLimits(patience_seconds=0.1), dropped.append)
+    memory = IndexMemory(100, IndexCacheLimits(memory_patience_seconds=0.1), dropped.append)
     memory.reserve(60)
     second = threads.submit(reading, memory, 50)
     await until(lambda: dropped)
@@ -131,7 +131,7 @@ async def test_who_reads_waits_for_those_who_read_and_for_a_while_for_those_who_
 
 
 async def test_who_waits_holds_nothing_that_another_one_waits_for() -> None:
-    threads, memory = Threads(ThreadLimits(threads=2)), IndexMemory(100, IndexMemoryLimits(), lambda _: None)
+    threads, memory = Threads(ThreadLimits(threads=2)), IndexMemory(100, IndexCacheLimits(), lambda _: None)
     both = threading.Barrier(2)
     tries = Counter[str]()
 
@@ -150,7 +150,9 @@ async def test_who_waits_holds_nothing_that_another_one_waits_for() -> None:
 
 
 async def test_those_who_wait_too_long_are_told() -> None:
-    memory = IndexMemory(100, IndexMemoryLimits(patience_seconds=0, wait_seconds=0.1), lambda _: None)
+    memory = IndexMemory(
+        100, IndexCacheLimits(memory_patience_seconds=0, memory_wait_seconds=0.1), lambda _: None
+    )
     memory.reserve(60)
     with pytest.raises(TimeoutError, match="no room for an index of 50 bytes"):
         await Threads(ThreadLimits(threads=1)).run(reading, memory, 50)
@@ -161,7 +163,7 @@ async def test_those_who_wait_too_long_are_told() -> None:
 
 def test_what_is_read_in_small_pieces_is_not_counted() -> None:
     data = np.arange(200, dtype=np.uint8).tobytes()
-    memory = IndexMemory(1000, IndexMemoryLimits(small_read=100), lambda _: None)
+    memory = IndexMemory(1000, IndexCacheLimits(small_read=100), lambda _: None)
 
     def read(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
