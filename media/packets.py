@@ -62,5 +62,34 @@ class Packet(NamedTuple):
     data: bytes
 
 
+class EventKind(enum.Enum):
+    """The kinds of timed events beside the tracks of a stream."""
+
+    SPLICE = enum.auto()
+    """A section of SCTE 35."""
+    ID3 = enum.auto()
+    """A tag of ID3."""
+    CUE = enum.auto()
+    """The AMF0 values of ``onCuePoint`` or ``onAdCue``."""
+
+
+class StreamEvent(NamedTuple):
+    """An event at a time of a stream.
+
+    Attributes:
+        time: in ticks of ``CLOCK_RATE``, by the clock of the stream's packets.
+    """
+
+    kind: EventKind
+    time: int
+    data: bytes
+
+
+EVENTS_KEPT = 64
+"""Most events that wait until somebody takes them; the oldest are dropped."""
+
+EVENT_BYTES = 64 << 10
+"""Most bytes of an event; a longer one is left out."""
+
 packet_of = functools.partial(tuple.__new__, Packet)
 """Makes a packet of a tuple of its fields, without the cost of the constructor's arguments."""

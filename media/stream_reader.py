@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from media.packets import PACKET_BYTES, Packet
+from media.packets import PACKET_BYTES, Packet, StreamEvent
 
 CLOCK_RATE = 90_000
 """Ticks per second of ``StreamChunk.clock``."""
@@ -65,6 +65,7 @@ class StreamChunk(NamedTuple):
         clock: the stream's own time in ticks, without wrapping; None if unknown.
         packet_bytes: the sum of the sizes of packets, or of the configurations that they announce.
         replaces: whether a header stands for all earlier ones, with which a decoder could go on.
+        events: of a stream that was demuxed, in a chunk of their own.
     """
 
     data: bytes = b""
@@ -75,6 +76,12 @@ class StreamChunk(NamedTuple):
     packets: Sequence[Packet] = ()
     packet_bytes: int = 0
     replaces: bool = False
+    events: Sequence[StreamEvent] = ()
+
+    @classmethod
+    def of_events(cls, events: Sequence[StreamEvent]) -> StreamChunk:
+        """Make a chunk of events."""
+        return cls(events=events, packet_bytes=sum(len(one.data) for one in events))
 
     @classmethod
     def of_packets(

@@ -92,6 +92,9 @@ def licence_of(name: str) -> str:
     if expression := fields.get("license_expression"):
         return str(expression)
     named = str(fields.get("license", "")).strip()
+    # Some have the whole text there.
+    if (title := named.partition("\n")[0]) in CLASSIFIED:
+        return CLASSIFIED[title]
     if named and named != "UNKNOWN" and len(named) < 60:
         return CLASSIFIED.get(named, named)
     classifiers = [

@@ -6,6 +6,7 @@ tags without a number, and each further track in tags with its number.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from media.errors import MalformedError, MediaError, TooLargeError
@@ -16,6 +17,7 @@ from media.flv.tags import (
     AUDIO,
     AVC,
     CODED,
+    CUES,
     DEFAULT_LIMITS,
     FILE_HEADER,
     KEY_FRAME,
@@ -28,7 +30,16 @@ from media.flv.tags import (
     Tag,
     complete_tags,
 )
-from media.packets import Packet, StreamTrack, TrackKind, packet_of
+from media.packets import (
+    EVENT_BYTES,
+    EVENTS_KEPT,
+    EventKind,
+    Packet,
+    StreamEvent,
+    StreamTrack,
+    TrackKind,
+    packet_of,
+)
 from media.stream_reader import CLOCK_RATE, without_front
 
 FURTHER_CODECS = frozenset({"avc1", "hvc1", "av01", "vp09"})
@@ -94,6 +105,7 @@ class FlvDemuxer:
         self._aac: StreamTrack | None = None
         self._metadata: tuple[tuple[int, int], float] = (0, 0), 0.0
         self._further: dict[int, list[Packet]] = {}
+        self._events = deque[StreamEvent](maxlen=EVENTS_KEPT)
         # The newest timestamp, and its time in ticks.
         self._clock: tuple[int, int] | None = None
 
@@ -161,6 +173,12 @@ class FlvDemuxer:
         further, self._further = self._further, {}
         return further
 
+    def take_events(self) -> Sequence[StreamEvent]:
+        """Return the cue points that have come, once."""
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
     def _tag(self, kind: int, time: int, body: bytes, found: list[Packet]) -> None:
         """Parse a tag of any kind, and append the packets of main tracks."""
         if kind == SCRIPT:
@@ -168,6 +186,8 @@ class FlvDemuxer:
                 self._metadata = _video_metadata(body)
                 track = StreamTrack(TrackKind.METADATA, "onMetaData", body)
                 found.append(Packet(track, time, time, is_key=False, data=b""))
+            elif body.startswith(CUES) and len(body) <= EVENT_BYTES:
+                self._events.append(StreamEvent(EventKind.CUE, time, body))
             return
         if kind not in _KINDS:
             return

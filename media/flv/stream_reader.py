@@ -172,4 +172,5 @@ class FlvReader:
             MalformedError: it isn't FLV.
             TooLargeError: a tag is too large.
         """
-        return self._divider.push(self._demuxer.receive_data(data))
+        chunks, events = self._divider.push(self._demuxer.receive_data(data)), self._demuxer.take_events()
+        return [*chunks, StreamChunk.of_events(events)] if events else chunks

@@ -24,6 +24,9 @@ AUDIO, VIDEO, SCRIPT = 8, 9, 18
 ON_METADATA = b"\2\0\x0aonMetaData"
 """First bytes of the script tag with the stream's metadata (§E.4.4.1, §E.5)."""
 
+CUES = (b"\2\0\x0aonCuePoint", b"\2\0\x07onAdCue")
+"""First bytes of script tags with cue points."""
+
 AVC, AAC, KEY_FRAME = 7, 10, 1
 SEQUENCE_HEADER, CODED = 0, 1
 

@@ -26,6 +26,11 @@ them.
 _UNQUOTABLE = re.compile(f"[{UNQUOTABLE}]")
 
 
+def quotable(text: str) -> str:
+    """Return a text as a quoted-string can have it: with single quotes, and spaces for what it can't have."""
+    return _UNQUOTABLE.sub(lambda found: "'" if found[0] == '"' else " ", text)
+
+
 def decimal(seconds: Fraction | int, places: int = 5) -> str:
     """Write seconds as decimal-floating-point (§4.2), rounded to the nearest.
 

@@ -7,11 +7,12 @@ lost packets are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.tracks import FOUR_CCS
-from media.packets import Packet, StreamTrack, TrackKind
+from media.packets import Packet, StreamEvent, StreamTrack, TrackKind
 from media.stream_reader import CLOCK_RATE
 from media.ts.access_units import AccessUnitReader, Field, FieldReader
 from media.ts.annex_b import VIDEO_CODINGS, Picture, VideoCoding, as_sample, configuration, look_at
@@ -25,6 +26,7 @@ from media.ts.sound_frames import (
     SoundCoding,
     sound_track,
 )
+from media.ts.stream_events import StreamEventReader, is_splices
 from media.ts.tables import PACKET, SOUND_TYPES, ProgramMap, StreamType
 from media.ts.timestamps import LiveClock, difference
 
@@ -261,6 +263,7 @@ class TransportDemuxer:
         self._position = 0
         self._tables = ProgramTables()
         self._streams: dict[int, _Pictures | _Sounds] = {}
+        self._events: StreamEventReader | None = None
         self.has_other_sound = False
 
     @property
@@ -319,7 +322,16 @@ class TransportDemuxer:
                 stream.newest_packet = block.packet((piece.end - block.place(0)) // PACKET - 1)
             if unit is not None:
                 stream.push(unit, found)
+        if self._events is not None:
+            self._events.push(block)
         return found
+
+    def take_events(self) -> Sequence[StreamEvent]:
+        """Return the timed events that have come, once."""
+        events = () if self._events is None else tuple(self._events.events)
+        if self._events is not None:
+            self._events.events.clear()
+        return events
 
     def finish(self) -> list[Packet]:
         """Return the packets that the end of the stream completes.
@@ -348,7 +360,10 @@ class TransportDemuxer:
     def _streams_of(self, program: ProgramMap) -> dict[int, _Pictures | _Sounds]:
         clock = LiveClock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
-        sounds = [one for one in program.streams if one.sound_type in _SOUND_TYPES]
+        sounds = [
+            one for one in program.streams if one.sound_type in _SOUND_TYPES and not is_splices(one, program)
+        ]
+        self._events = StreamEventReader(program, clock)
         sound = next((one for one in sounds if one.sound_type in LIVE_SOUND_CODINGS), None)
         self.has_other_sound = sound is None and bool(sounds)
         if video is None or (self.has_other_sound and self._needs_sound):

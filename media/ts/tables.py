@@ -49,6 +49,7 @@ class StreamType(enum.IntEnum):
     MPEG2_AUDIO = 0x04
     PRIVATE = 0x06  # the codec is in its descriptors
     AAC = 0x0F
+    METADATA = 0x15
     MPEG4_VIDEO = 0x10
     LATM = 0x11
     H264 = 0x1B
@@ -59,7 +60,7 @@ class StreamType(enum.IntEnum):
     DTS = 0x82
     TRUEHD = 0x83
     DTS_HD = 0x85
-    DTS_HD_MASTER = 0x86
+    DTS_HD_MASTER = 0x86  # or sections of SCTE 35
     EAC3 = 0x87
     PGS = 0x90
     VC1 = 0xEA
@@ -76,7 +77,7 @@ PICTURE_TYPES = frozenset(
         StreamType.VC1,
     }
 )
-SOUND_TYPES = frozenset(StreamType) - PICTURE_TYPES - {StreamType.PGS}
+SOUND_TYPES = frozenset(StreamType) - PICTURE_TYPES - {StreamType.PGS, StreamType.METADATA}
 """Types of streams that may be sound; what is private is so by its descriptors."""
 
 

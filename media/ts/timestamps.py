@@ -73,6 +73,11 @@ class LiveClock:
         self._newest = newest + difference(told, newest)
         return self._newest
 
+    def near(self, told: int | None) -> int:
+        """Return the time of a timestamp that isn't of a picture or sound; None: the newest time."""
+        newest = self._newest or 0
+        return newest if told is None else newest + difference(told, newest)
+
 
 class FileTimes(list[int]):
     """The jumps that the clocks of a file's streams share: how many ticks were added to timestamps, in order.

@@ -345,8 +345,9 @@ class _RtmpSession:
         # First, so that they are known once the main video track is on air.
         for track, further in demuxer.take_further_video_tracks().items():
             await publication.receive_further_video_track(track, further)
-        if packets or demuxer.fault:
-            await publication.receive_packets(packets, demuxer.fault)
+        events = demuxer.take_events()
+        if packets or demuxer.fault or events:
+            await publication.receive_packets(packets, demuxer.fault, events)
         for fault in publication.faults[self._told_faults :]:
             self._connection.warn(fault)
         self._told_faults = len(publication.faults)

@@ -27,6 +27,7 @@ from packager.live.published_slate import Slate
 from packager.live.restarts import Restarts
 from packager.live.source_finder import SourceFinder, SourceOptions
 from packager.live.start_plan import ChannelContext, Plan, Planner
+from packager.live.stream_events import StreamEvents
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.programmes.announcer import ProgrammeAnnouncer
@@ -111,6 +112,7 @@ class Channel:
             options, tools, ladder, audio_ladder, self._numbers, self.timed_metadata, self.captions
         )
         self._runs = Restarts(context, hooks.on_part)
+        self._runs.on_event = StreamEvents(self.name, self.add_date_range, self.timed_metadata).push
         self._gap_schedule = GapSchedule(
             options.name, self._numbers, self._runs.suspend, lambda: self._runs.picture_seconds, limits
         )

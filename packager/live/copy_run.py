@@ -18,7 +18,7 @@ from media.errors import MediaError
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.mp4.fragments.moof import total_duration
 from media.packets import Packet
-from media.stream_reader import StreamChunk
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.live.rendition_output import Feed
@@ -366,6 +366,8 @@ class _Taker:
         zero = self._gate.time
         if zero is None:
             return False
+        for event in self._copiers[0].take_events():
+            self._published.on_event(event, Fraction(event.time, CLOCK_RATE) - zero)
         fragments = [(self._outputs[one.track], self._moved(one, zero)) for one in found]
         now, has_part = Instant.now(), False
         for output, fragment in fragments[-len(self._outputs) :]:

@@ -22,6 +22,7 @@ from packager.live.sound_output import SoundFeed
 from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
+from packager.sources.demuxing import EventListener, ignore_event
 from packager.sources.limits import SourceLimits
 from packager.sources.publication import Publication
 from packager.sources.published_source import NO_PICTURE, NO_SOUND, PublishedSource, keys_too_far_apart
@@ -102,6 +103,7 @@ class Restarts:
         closed: whether none is begun any more.
         start: media time in seconds at which the newest begins.
         picture_seconds: for how long its source shows each picture, if that isn't encoded.
+        on_event: called with each timed event of a published stream, and its date in seconds since the epoch.
     """
 
     def __init__(self, context: ChannelContext, on_part: Callable[[float], None]) -> None:
@@ -112,6 +114,7 @@ class Restarts:
         self.closed = False
         self.start, self.clock = Fraction(0), WallClock(self._limits.clock_bucket_seconds)
         self.picture_seconds = 0.0
+        self.on_event: EventListener = ignore_event
         self._end_reason = ""
         self._labelled = "drawtext" in context.tools.filters
         self._run: ChannelRun | None = None
@@ -242,6 +245,7 @@ class Restarts:
         is_first = self._played is not None and self._played is not self._stopped
         since = oldest if source.copied or (is_first and source.input.is_paced) else None
         self._observe_begin(source, since)
+        self._date_events(source)
         if source.copied is not None:
             copying = self._run = CopyRun(source, feeds, start, aligned, over, limits)
             part_target = plan.cadence.part_target
@@ -260,6 +264,14 @@ class Restarts:
         soonest = pump.soonest_begin(since)
         if soonest is not None and not source.further and (source.copied or source.input.is_paced):
             self.clock.observe(float(self.start), Instant(soonest, 0.0))
+
+    def _date_events(self, source: Source) -> None:
+        """Have timed events of a published stream dated as its pictures are."""
+        start, clock, on_event = self.start, self.clock, self.on_event
+        if isinstance(source.pump, PublishedSource):
+            source.pump.on_event = lambda event, seconds: on_event(
+                event, clock.date(start + seconds, Instant.now())
+            )
 
     async def _encode(
         self,

@@ -6,14 +6,13 @@ A programme is announced with its planned duration when it begins, and gets its 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
 import structlog
 
-from media.hls.attribute_values import UNQUOTABLE
+from media.hls.attribute_values import quotable
 from media.hls.date_range import DateRange
 from media.mp3.id3 import write_id3v2
 from packager.past.programmes import Programme, Schedule
@@ -32,8 +31,6 @@ LOOK_SECONDS = 1.0
 
 MOST_AT_ONCE = 100
 """Most programmes that are announced at the same time."""
-
-_UNQUOTABLE = re.compile(f"[{UNQUOTABLE}]")
 
 
 class ProgrammeAnnouncer:
@@ -119,7 +116,7 @@ def name_of(programme: Programme) -> str:
 def planned(name: str, programme: Programme) -> DateRange:
     """Return the date range with which a programme begins."""
     attributes = {"X-PROGRAMME": programme.id}
-    title = _UNQUOTABLE.sub(lambda found: "'" if found[0] == '"' else " ", programme.title)
+    title = quotable(programme.title)
     if title:
         attributes["X-TITLE"] = title
     planned_duration = programme.end - programme.start

@@ -20,7 +20,7 @@ from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
 from media.mp4.codecs.silence import silent_frame
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.muxers.fragment_muxer import FragmentMuxer
-from media.packets import Packet, StreamTrack, TrackKind
+from media.packets import Packet, StreamEvent, StreamTrack, TrackKind
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.reader_guard import ReaderGuard
@@ -83,6 +83,10 @@ class Copier(FragmentMuxer):
             MediaError: the stream can't be demuxed.
         """
         return self._reader.packets(chunks)
+
+    def take_events(self) -> Sequence[StreamEvent]:
+        """Return the timed events that have come, once."""
+        return self._reader.take_events()
 
     def last_packets(self) -> Sequence[Packet]:
         """Return the packets that wait at the end of the stream.

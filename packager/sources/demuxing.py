@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 
 from media.flv.audio_video_tags import has_legacy_tags
-from media.packets import Packet, StreamTrack, TrackKind
+from media.packets import EVENTS_KEPT, Packet, StreamEvent, StreamTrack, TrackKind
 from media.steady_times import SteadyTimes
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.demuxer import TransportDemuxer
@@ -28,6 +30,14 @@ FIRST_AWAITED_SECONDS = 0.5
 """Seconds for which they wait where it isn't known yet whether a stream comes in bursts."""
 
 
+EventListener = Callable[[StreamEvent, Fraction], None]
+"""Called with a timed event of a stream, and its time in seconds."""
+
+
+def ignore_event(_event: StreamEvent, _seconds: Fraction) -> None:
+    """Ignore a timed event of a stream."""
+
+
 class ChunkDemuxer:
     """Demuxes the chunks of a stream into packets with steady times, without I/O.
 
@@ -38,6 +48,7 @@ class ChunkDemuxer:
     def __init__(self, demuxer: Demuxer | None = None) -> None:
         self._demuxer = demuxer
         self._times = SteadyTimes(awaits_picture=True)
+        self._events = deque[StreamEvent](maxlen=EVENTS_KEPT)
 
     @property
     def fault(self) -> str:
@@ -69,12 +80,20 @@ class ChunkDemuxer:
         """Whether ffmpeg can't copy the stream's own bytes into MP4, such as AAC in LATM."""
         return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_other_samples
 
+    def take_events(self) -> Sequence[StreamEvent]:
+        """Return the timed events that have come, once."""
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
     def packets(self, chunks: Sequence[StreamChunk]) -> Iterator[Sequence[Packet]]:
         """Demux the next chunks; yield the packets of each step.
 
         Raises:
             MediaError: the stream can't be demuxed.
         """
+        for chunk in chunks:
+            self._events.extend(chunk.events)
         if self._demuxer is None:
             parts = [chunk.packets for chunk in chunks]
             yield parts[0] if len(parts) == 1 else list(itertools.chain.from_iterable(parts))
@@ -82,6 +101,8 @@ class ChunkDemuxer:
         data = b"".join([chunk.data for chunk in chunks])
         for begin in range(0, len(data), PORTION_BYTES):
             packets = self._demuxer.receive_data(data[begin : begin + PORTION_BYTES])
+            if isinstance(self._demuxer, TransportDemuxer):
+                self._events.extend(self._demuxer.take_events())
             yield [one for packet in packets for one in self._times.push(packet)]
 
     def finish(self) -> Sequence[Packet]:
@@ -171,6 +192,7 @@ class DemuxedChunks:
         most_bytes: most bytes of packets that wait for those of the other track, or for their time.
         warn: called with each error of the stream's times.
         hurries: called at the end of the stream, again and again while some of it is held back.
+        on_event: called with each timed event, and the seconds from the first picture to it.
     """
 
     def __init__(
@@ -180,12 +202,16 @@ class DemuxedChunks:
         most_bytes: int,
         warn: Callable[[str], None],
         hurries: Callable[[], bool] = bool,
+        on_event: EventListener = ignore_event,
     ) -> None:
         self.container = "" if demuxer is None else container_for(tracks)
         self._is_sorted = demuxer is None
         self._unannounced = tracks
         self._warn = warn
         self.hurries = hurries
+        self._on_event = on_event
+        # When the first picture is shown.
+        self._shown: int | None = None
         self._reader = ChunkDemuxer(demuxer)
         self._sorter = PacketSorter()
         self._pacer = PacketPacer()
@@ -213,6 +239,7 @@ class DemuxedChunks:
         for packets in self._reader.packets(chunks):
             if self._reader.fault:
                 self._warn(self._reader.fault)
+            self._tell_events(packets)
             if self._is_sorted:
                 found = list(packets)
             else:
@@ -226,6 +253,15 @@ class DemuxedChunks:
             yield self._paced(found, now, self._ahead(found, now, came) if burst is None else held)
             if self._sorter.held_bytes + self._pacer.held_bytes > self._most_bytes:
                 yield self.flush()
+
+    def _tell_events(self, packets: Sequence[Packet]) -> None:
+        """Call what is called with events, once a picture has come from which their times count."""
+        if self._shown is None:
+            pictures = (one.pts for one in packets if one.track.kind is TrackKind.VIDEO and one.data)
+            self._shown = next(pictures, None)
+        if self._shown is not None:
+            for event in self._reader.take_events():
+                self._on_event(event, Fraction(event.time - self._shown, CLOCK_RATE))
 
     def _ahead(self, packets: Sequence[Packet], now: float, came: float | None) -> float:
         """Return the seconds by which packets are ahead of real time: they may be a stream's first burst."""

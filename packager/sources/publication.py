@@ -19,7 +19,7 @@ from media.errors import MalformedError, UnsupportedError
 from media.flv.stream_reader import FlvReader, PacketDivider
 from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp4.fragments.stream_reader import FragmentedStreamReader
-from media.packets import Packet
+from media.packets import Packet, StreamEvent
 from media.stream_reader import StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
 from packager.sources.containers import CONTAINERS, HEAD_BYTES, detect_published_container
@@ -265,11 +265,14 @@ class Publication:
             if isinstance(reader, TransportReader):
                 self._log_losses(reader)
 
-    async def receive_packets(self, packets: Sequence[Packet], fault: str = "") -> None:
+    async def receive_packets(
+        self, packets: Sequence[Packet], fault: str = "", events: Sequence[StreamEvent] = ()
+    ) -> None:
         """Take the next packets of a stream that its protocol has demuxed; see ``receive_data``.
 
         Args:
             fault: why a track is left out of the stream; empty where none is.
+            events: that have come with the packets.
         """
         self._check()
         if self.pump is None:
@@ -283,6 +286,8 @@ class Publication:
             self._check()
             await self._push(divider.push(packets[begin : begin + PACKETS_AT_ONCE]))
             self._check()
+        if events:
+            await self._push((StreamChunk.of_events(events),))
         self._note_fault(fault or divider.fault)
 
     def _log_losses(self, reader: TransportReader) -> None:

@@ -16,7 +16,7 @@ from media.packets import StreamTrack
 from packager.concurrency import running_tasks
 from packager.reader_guard import ReaderGuard
 from packager.sources.containers import CONTAINERS, demuxer_of, may_be_demuxed
-from packager.sources.demuxing import DemuxedChunks
+from packager.sources.demuxing import DemuxedChunks, EventListener, ignore_event
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import (
@@ -119,6 +119,8 @@ class PublishedSource:
         needed_at: when the reader of the stream on air needs more data, by the monotonic clock; None if
             unknown.
         feeds_slate: whether the stream that was given to a reader last is the channel's slate.
+        on_event: called with each timed event of the stream that is played, and the seconds from the first
+            picture of the run to it.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class PublishedSource:
         self._past_lost_packets = 0
         self._changed = asyncio.Event()
         self._given: Publication | None = None
+        self.on_event: EventListener = ignore_event
         self.feeds_slate = False
         self._last_stream: object = None
         self._last_burst: float | None = None
@@ -467,7 +470,9 @@ class PublishedSource:
         else:
             limits = self.limits
             demuxer = demuxer_of(pump.received_container, limits, needs_sound=False) if tracks else None
-            demuxed = DemuxedChunks(demuxer, tracks, limits.ahead_bytes, self.warn, lambda: self.hurries)
+            demuxed = DemuxedChunks(
+                demuxer, tracks, limits.ahead_bytes, self.warn, lambda: self.hurries, self.on_event
+            )
             try:
                 with ReaderGuard(self.channel):
                     await pump.feed(process, demuxed, oldest)

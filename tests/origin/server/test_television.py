@@ -19,7 +19,7 @@ from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.patience import CLIENT_SECONDS
 from tests.programmed_channel import date_of, keep, live
-from tests.television_lists import entries
+from tests.television_lists import by_jellyfin, entries
 from tests.waiting import wait_for
 
 KEY = "one:0123456789abcdef0123456789abcdef"
@@ -102,6 +102,10 @@ def test_everybody_finds_what_everybody_may_play(server: ServerProcess) -> None:
     assert text.startswith(f'#EXTM3U url-tvg="{server.url}/guide.xml"')
     attributes, name, _ = entries(text)[1]
     assert (name, attributes["radio"]) == ("Morning, with news", "true")
+    assert by_jellyfin(text) == [
+        ("a", "a", urls["a"]),
+        ("radio/morning.mp3", "with news", urls["radio/morning.mp3"]),
+    ]
 
 
 def test_a_day_and_a_half_are_two_days_of_catch_up_which_plays(server: ServerProcess) -> None:
