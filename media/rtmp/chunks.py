@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from media.errors import MalformedError, TooLargeError
+from media.flv.amf0 import AmfLimits
 from media.flv.tags import Tag
 
 SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_SIZE, PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
@@ -52,15 +53,18 @@ _FRAMES = frozenset({AUDIO, VIDEO})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkLimits:
-    """Limits of what a peer may send in chunks.
+class RtmpConnectionLimits:
+    """Limits of what a publisher may send, and how it is answered.
 
     Attributes:
+        tags: Most tags in one list of events.
         media_bytes: Most bytes of all incomplete messages once media is expected: a key frame of 64 Mbit, and
             interleaved messages.
     """
 
     media_bytes: int = 9 << 20
+    values: AmfLimits = field(default_factory=AmfLimits)
+    tags: int = 64
 
 
 class Message(NamedTuple):
@@ -101,7 +105,7 @@ class ChunkReader:
     Changes of the chunk size and aborted messages take effect here; all other messages are events.
     """
 
-    def __init__(self, limits: ChunkLimits) -> None:
+    def __init__(self, limits: RtmpConnectionLimits) -> None:
         self._limits = limits
         # Offset of the first byte that isn't parsed yet.
         self._buffer = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.mp4.fragments.cmaf_ingest import TrackUploadLimits
-from media.rtmp.connection import RtmpConnectionLimits
+from media.rtmp.chunks import RtmpConnectionLimits
 from origin.access.limits import RefusalLogLimits
 
 FRAGMENT_SECONDS = 15.0

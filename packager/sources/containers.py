@@ -113,7 +113,9 @@ CONTAINERS: Mapping[str, ReceivedContainer] = {
     "mpegts": ReceivedContainer(
         begins=_begins_transport,
         reader=lambda limits: TransportReader(limits.transport_reader),
-        demuxer=lambda limits, needs_sound: TransportDemuxer(limits.transport, needs_sound=needs_sound),
+        demuxer=lambda limits, needs_sound: TransportDemuxer(
+            limits.transport_reader, needs_sound=needs_sound
+        ),
         is_fetched=True,
         is_published=True,
         media_types=("video/mp2t",),

@@ -12,7 +12,6 @@ from media.mp4.fragments.moof import FragmentLimits
 from media.mp4.movie.movie import MovieLimits
 from media.muxers.matroska_muxer import RemuxLimits
 from media.rtsp.messages import RtspMessageLimits
-from media.ts.demuxer import LiveTransportLimits
 from media.ts.stream_reader import TransportReaderLimits
 from packager.retry_policy import RetryPolicy
 
@@ -90,7 +89,6 @@ class SourceLimits:
         clock_step_seconds: Least step that counts as advancing.
         clock_rest_seconds: Most of the time between two reads that counts, so that a pause isn't taken for a
             stop.
-        transport: Limits of MPEG-TS that is copied without an ffmpeg.
         rtsp_connections: Connections of ffmpeg and ffprobe at once, two each while one replaces another.
         rtsp_redirects: Most redirects.
         pending_requests: Most requests without a response.
@@ -170,7 +168,6 @@ class SourceLimits:
     clock_still_seconds: float = 3.0
     clock_step_seconds: float = 0.1
     clock_rest_seconds: float = 0.5
-    transport: LiveTransportLimits = field(default_factory=LiveTransportLimits)
     rtsp_connections: int = 4
     rtsp_redirects: int = 5
     pending_requests: int = 16

@@ -202,7 +202,7 @@ class Services:
         logged = [Path(config.log.access).expanduser()] if config.log.access else []
         self.access_log = AccessLogFile(logged[0], limits.radio) if logged else None
         self.library = make_library_services(config, tools, limits, [*facts.files, *logged], facts.encoder)
-        self.loop_lag = LoopLag(limits.server.loop_lag)
+        self.loop_lag = LoopLag(limits.server.listening)
         self.workers: Workers | None = None
         self.reload: ConfigReload | None = None
         self.made_tables, self.record_book = facts.made_tables, facts.record_book

@@ -30,7 +30,7 @@ CONNECT: dict[str, Value] = {"app": "live", "tcUrl": "rtmp://host/live"}
 
 def answers(sent: bytes) -> list[Message]:
     """Read what the server sent behind its handshake."""
-    reader = ChunkReader(LIMITS.chunks)
+    reader = ChunkReader(LIMITS)
     reader.receive_data(sent[3073:])
     return list(reader.events())
 

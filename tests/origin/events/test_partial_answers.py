@@ -11,15 +11,14 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from origin.events.created.limits import CreationLimits
-from origin.events.limits import ChannelLimits
+from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.multiplexing.reading import MultiplexingLimits
 from tests.created_channels import ADMIN, Server, Setting, serving
 from tests.event_server import LIMIT
 from tests.loop_watch import LoopWatch
 
 CHANNELS = 32
-LIMITS = CreationLimits(idle_seconds=1e9)
+LIMITS = EventLimits(created_idle_seconds=1e9)
 TEXT_BYTES = 10_000
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from origin.access.authentication import Authenticator
 from origin.access.key_hash import KeyHash
-from origin.events.created.limits import CreationLimits
+from origin.events.limits import EventLimits
 from origin.events.multiplexing.reading import MultiplexingLimits
 from tests.created_channels import Setting, serving
 from tests.event_server import LIMIT
@@ -50,7 +50,7 @@ async def test_a_request_has_so_many_comparisons_of_its_keys_with_those_of_chann
 
     monkeypatch.setattr(KeyHash, "fits", note)
     setting = Setting(multiplexing=MultiplexingLimits(32))
-    async with serving(CreationLimits(channels=2000), setting=setting) as server:
+    async with serving(EventLimits(created_channels=2000), setting=setting) as server:
         for folder in range(3):
             for number in range(30):
                 await server.made(name=f"f{folder}/c{number}")

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from media.errors import MalformedError, TooLargeError
-from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.movie.bounded_references import BoundedRead, ReferenceLimits
 from tests.packager.crafted import FTYP, constant, indexed, moov, rows, sound
 from tests.packager.crafted import Track as CraftedTrack
 from tests.packager.vod.avi_files import read_avi_file
 
-LIMITS = IndexLimits(references=ReferenceLimits(times=4, free_bytes=1 << 20))
+LIMITS = IndexCacheLimits(references=ReferenceLimits(times=4, free_bytes=1 << 20))
 SAMPLES = 4000
 MEDIA = 100_000
 TABLES = {
