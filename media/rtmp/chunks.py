@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from media.errors import MalformedError, TooLargeError
-from media.flv.amf0 import AmfLimits
 from media.flv.tags import Tag
 
 SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_SIZE, PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
@@ -63,7 +62,6 @@ class RtmpConnectionLimits:
     """
 
     media_bytes: int = 9 << 20
-    values: AmfLimits = field(default_factory=AmfLimits)
     tags: int = 64
 
 

@@ -297,7 +297,7 @@ class PublisherConnection:
         if message.kind == chunks.COMMAND_AMF3:
             # A byte 0 says that what follows is AMF0 after all, as encoders write it.
             payload = payload.removeprefix(b"\0")
-        values = read_values(payload, self._limits.values)
+        values = read_values(payload)
         name = values[0] if values else None
         if not isinstance(name, str):
             raise MalformedError("a command without a name")

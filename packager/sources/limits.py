@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from media.flv.tags import FlvLimits
+from media.flv.tags import TAG_BYTES
 from media.hls.playlist_reader import PlaylistReaderLimits
-from media.matroska.live_elements import MatroskaStreamLimits
+from media.matroska.live_elements import ELEMENT_BYTES
 from media.mp4.fragments.fragment_join import JoinLimits
 from media.mp4.fragments.moof import FragmentLimits
 from media.mp4.movie.movie import MovieLimits
-from media.muxers.matroska_muxer import RemuxLimits
 from media.rtsp.messages import RtspMessageLimits
 from media.ts.stream_reader import TransportReaderLimits
 from packager.retry_policy import RetryPolicy
@@ -20,19 +19,6 @@ SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_second
 
 SEGMENT_RETRY = RetryPolicy(first_seconds=0.5, longest_seconds=0.5, retries=2)
 """Delays before a segment or key is requested again, until it counts as missed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GopCacheLimits:
-    """How much of a stream is kept for an ffmpeg that joins in the middle.
-
-    Attributes:
-        kept_bytes: Most bytes of memory; a longer group of pictures is dropped until the next access point.
-        headers: Most headers; the oldest are dropped beyond that.
-    """
-
-    kept_bytes: int = 32 << 20
-    headers: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +96,14 @@ class SourceLimits:
         behind_seconds: How much a stream may catch up after a pause without counting as ahead.
         held_seconds: For which a publisher is held back at once; one with which that took longer has a clock
             that is wrong, and is ended: while it is held back, nobody would notice that it has gone.
-        gop_cache: How much is kept for an ffmpeg that joins later.
-        remux: How much of a stream is held back until all tracks are known with which Matroska begins.
+        gop_bytes: Most bytes that are kept for an ffmpeg that joins later; a longer group of pictures is
+            dropped until the next access point.
+        gop_headers: Most headers that are kept for it; the oldest are dropped beyond that.
         transport_reader: Of MPEG-TS.
-        flv: Of FLV, whose tags may be as large as a key frame.
+        flv_tag_bytes: Largest tag of FLV, which may be as large as a key frame.
         fragments: Of fragmented MP4.
         further_track_bytes: Most bytes that may wait to be read.
-        further_gop_cache: Bytes that are kept for later readers: six seconds of 10 Mbit/s.
+        further_gop_bytes: Bytes that are kept for later readers: six seconds of 10 Mbit/s.
         guard: Limits of connections to foreign servers.
         moov_search_bytes: Bytes searched for moov or mdat; a stream with neither is passed on unchanged.
         moov: Limits of a moov box that is moved; that of a film of two hours is half as large.
@@ -189,14 +176,14 @@ class SourceLimits:
     live_rate: float = 1.02
     behind_seconds: float = 60.0
     held_seconds: float = 120.0
-    gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
-    remux: RemuxLimits = field(default_factory=RemuxLimits)
+    gop_bytes: int = 32 << 20
+    gop_headers: int = 16
     transport_reader: TransportReaderLimits = field(default_factory=TransportReaderLimits)
-    matroska: MatroskaStreamLimits = field(default_factory=MatroskaStreamLimits)
-    flv: FlvLimits = field(default_factory=FlvLimits)
+    matroska_element_bytes: int = ELEMENT_BYTES
+    flv_tag_bytes: int = TAG_BYTES
     fragments: FragmentLimits = field(default_factory=FragmentLimits)
     further_track_bytes: int = 8 << 20
-    further_gop_cache: GopCacheLimits = field(default_factory=lambda: GopCacheLimits(kept_bytes=8 << 20))
+    further_gop_bytes: int = 8 << 20
     begin_segments: int = 3
     behind_segments: int = 6
     stale_numbers: int = 3

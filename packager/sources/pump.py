@@ -80,7 +80,7 @@ class PacketMuxer(Protocol):
 
 MUXERS: Mapping[str, Callable[[SourceLimits], PacketMuxer]] = {
     "flv": lambda _: FlvMuxer(),
-    "matroska": lambda limits: MatroskaMuxer(limits.remux),
+    "matroska": lambda _: MatroskaMuxer(),
 }
 """Muxers of the containers in which ffmpeg gets a stream that was demuxed, by ffmpeg's names."""
 
@@ -197,7 +197,7 @@ class Pump:
         self._pacing = Pacing(options.cushion, limits)
         self._bursts = BurstMeter()
         self._channel = channel
-        self._gop_cache = GopCache(options.cushion, limits.gop_cache, options.kept_seconds)
+        self._gop_cache = GopCache(options.cushion, limits, options.kept_seconds)
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
