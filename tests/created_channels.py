@@ -29,7 +29,7 @@ from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.multiplexing.merged_reader import ChannelDirectory
-from origin.events.multiplexing.reading import MultiplexedReading, MultiplexingLimits
+from origin.events.multiplexing.reading import MultiplexedReading
 from origin.events.multiplexing.routes import MultiplexingEndpoint
 from origin.events.multiplexing.routes import routes as multiplexing_routes
 from origin.events.routes import EventAnswers, EventsEndpoint
@@ -64,7 +64,7 @@ class Setting:
 
     folder: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: ROOMS)
-    multiplexing: MultiplexingLimits = field(default_factory=lambda: MultiplexingLimits(4))
+    multiplexing: EventLimits = field(default_factory=lambda: EventLimits(channels_per_reader=4))
     authenticator: Authenticator = field(default_factory=Authenticator)
 
 

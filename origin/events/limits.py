@@ -63,6 +63,7 @@ class EventLimits:
     """The limits of a server's event channels.
 
     Attributes:
+        channels_per_reader: most channels that one connection reads.
         sockets: limits of the messages of a WebSocket.
         history_seconds: how long events are kept; an eighth longer on disk.
         disk_bytes: of all files of a channel; beyond, the oldest go.
@@ -98,6 +99,7 @@ class EventLimits:
     """
 
     channel: ChannelLimits = field(default_factory=ChannelLimits)
+    channels_per_reader: int = 32
     event_bytes: int = 1 << 20
     publish_rate: float = 5000.0
     burst_seconds: float = 2.0

@@ -298,5 +298,6 @@ def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
         limits,
         event_bytes=configured.event_bytes,
         publish_rate=float(configured.event_rate),
+        channels_per_reader=configured.event_channels_per_reader,
         sockets=replace(limits.sockets, message_bytes=message_bytes),
     )
