@@ -45,7 +45,7 @@ from origin.server.app import build_app, live_handler
 from origin.server.changes.live_changes import LiveChanges
 from origin.server.changes.radio_changes import RadioChanges
 from origin.server.changes.relay_changes import RelayChanges
-from origin.server.changes.service_reload import ServiceReload
+from origin.server.changes.service_reload import take_event_keys, take_stations
 from origin.server.endpoints.metrics import ServicesCollector
 from origin.server.endpoints.page import PLAYER
 from origin.server.http3_config import (
@@ -63,7 +63,7 @@ from origin.server.http_config import (
     wire_limits,
 )
 from origin.server.server import Ending, Server, address_of
-from origin.server.services.access_services import KeyReload, take_access, take_admin_token
+from origin.server.services.access_services import take_access, take_admin_token, take_token_keys
 from origin.server.services.cluster_services import makes_media, of_role
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
 from origin.server.services.demo_programmes import CHANNEL as DEMO
@@ -248,11 +248,14 @@ async def _make_ready(
     services = await SHARED_THREADS.run(Services, config, tools, lock, facts, limits)
     services.registry.register(ServicesCollector(services))
     followers = [] if start.reload is None else start.reload.followers
-    followers.append(services.publishers.take_keys)
-    followers.append(KeyReload(services.token_keys, config).follow)
-    followers.append(partial(take_access, services.guard))
-    followers.append(services.state_webhooks.follow)
-    followers.append(ServiceReload(services.events.keys, services.events.relays, services.stations).follow)
+    followers += [
+        services.publishers.take_keys,
+        partial(take_token_keys, services.token_keys, config),
+        partial(take_access, services.guard),
+        services.state_webhooks.follow,
+        partial(take_event_keys, services.events),
+        partial(take_stations, services.stations),
+    ]
     if start.reload is not None:
         show = partial(_echo_secret, address_of(bound.http, config.server.host))
         start.reload.changing += [one(services, show) for one in (LiveChanges, RadioChanges, RelayChanges)]

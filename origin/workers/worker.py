@@ -32,7 +32,7 @@ from origin.http1.protocol import http_protocol
 from origin.http2.connection import Http2Connection
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.server import Ending, Server
-from origin.server.services.access_services import KeyReload, take_access
+from origin.server.services.access_services import take_access, take_token_keys
 from origin.server.services.limits import ServerLimits
 from origin.system import malloc
 from origin.system.connection_acceptor import SocketListener
@@ -193,10 +193,9 @@ class WorkerRun:
 
     async def _change_keys(self) -> None:
         """Apply the keys of each configuration that the control process has read again."""
-        reload = KeyReload(self._services.token_keys, self._start.config)
         while True:
             new = await self._key_changes.get()
-            await reload.follow(new)
+            await take_token_keys(self._services.token_keys, self._start.config, new)
             await take_access(self._services.guard, new)
 
     async def _renew_certificates(self) -> None:

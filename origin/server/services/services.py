@@ -494,24 +494,18 @@ class Services:
         self.traffic.add_bytes(area, count)
 
     def _services(self) -> list[Service]:
-        services: list[Service] = [*self.live.channels.values(), *self.live.simulcasts.values()]
+        live, events, library = self.live, self.events, self.library
+        every: list[Service | None] = [*live.channels.values(), *live.simulcasts.values()]
         # Relays end first, as they publish the reason to their channels' readers.
-        services += [*self.mounts.values(), *self.stations.hidden.values(), *self.events.relays.values()]
-        services += [self._event_beats]
+        every += [*self.mounts.values(), *self.stations.hidden.values(), *events.relays.values()]
         # Histories end behind the channels, whose last events are kept.
-        services += [*self.events.histories.values(), self.events.created]
-        services += [] if self.live.cluster is None else [self.live.cluster]
-        services += [] if self.library.thumbnails is None else [self.library.thumbnails]
-        services += [] if self.library.preparation is None else [self.library.preparation]
-        services += [] if self.library.encoded is None else [self.library.encoded]
-        services += [*self.recording_copies, *self.bucket_recordings.values()]
-        services += self.station_recorders.values()
-        services += [self.revocation_file]
-        services += [self.token_keys] if self.sessions is None else [self.token_keys, self.sessions]
-        storage = self.library.storage
-        services += [storage.folder] if isinstance(storage, Library) else []
-        services += [self._status_events, self.state_webhooks]
-        return [*services, *self._added, self.library.catalogue]
+        every += [self._event_beats, *events.histories.values(), events.created, live.cluster]
+        every += [library.thumbnails, library.preparation, library.encoded]
+        every += [*self.recording_copies, *self.bucket_recordings.values(), *self.station_recorders.values()]
+        every += [self.revocation_file, self.token_keys, self.sessions]
+        every += [library.storage.folder if isinstance(library.storage, Library) else None]
+        every += [self._status_events, self.state_webhooks, *self._added, library.catalogue]
+        return [one for one in every if one is not None]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""
