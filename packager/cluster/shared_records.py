@@ -367,7 +367,7 @@ class SharedRecords:
             except RedisUnavailableError:
                 continue
             except MalformedError:
-                await asyncio.sleep(self._limits.record_pause_seconds)
+                await asyncio.sleep(self._limits.pause_seconds)
                 continue
             if refusal:
                 raise RecordRefusedError(refusal)
@@ -411,7 +411,7 @@ class SharedRecords:
                     if not await self._follow():
                         self._run = None
                 except RedisUnavailableError:
-                    await asyncio.sleep(self._limits.record_pause_seconds)
+                    await asyncio.sleep(self._limits.pause_seconds)
 
     async def _go_on(self) -> None:
         """Continue behind the known changes, or begin anew where Redis hasn't those."""

@@ -56,7 +56,7 @@ class SourceLimits:
         seen_apart_seconds: Length of a picture without any sound, or the other way, that has none.
         connect_seconds: Timeout of connecting to one address over HTTP or RTSP.
         silent_seconds: How long an HTTP server may send nothing.
-        redirects: Most HTTP redirects.
+        redirects: Most redirects, of HTTP or RTSP.
         receive_bytes: Size of the UDP socket's receive buffer.
         silent_datagram_seconds: Time without a datagram after which a UDP source counts as gone.
         gathered_bytes: Most bytes of datagrams that are read at once.
@@ -76,7 +76,6 @@ class SourceLimits:
         clock_rest_seconds: Most of the time between two reads that counts, so that a pause isn't taken for a
             stop.
         rtsp_connections: Connections of ffmpeg and ffprobe at once, two each while one replaces another.
-        rtsp_redirects: Most redirects.
         pending_requests: Most requests without a response.
         rtsp_behind_bytes: Most UDP media that ffmpeg hasn't read yet; more is dropped.
         rtsp_receive_bytes: Size of the UDP sockets' receive buffers.
@@ -108,7 +107,6 @@ class SourceLimits:
         moov_search_bytes: Bytes searched for moov or mdat; a stream with neither is passed on unchanged.
         moov: Limits of a moov box that is moved; that of a film of two hours is half as large.
         moov_boxes: Most boxes behind mdat whose headers are requested, one request each; most files have one.
-        moov_request_seconds: Timeout of a whole range request.
         begin_segments: Segments before the end of a live playlist at which playback begins.
         behind_segments: Segments behind the end at which playback jumps to the newest.
         stale_numbers: How far media sequence numbers may go back, as with caches' stale playlists; a playlist
@@ -116,7 +114,7 @@ class SourceLimits:
         shortest_pause_seconds: Least time between two requests for a playlist that changes.
         still_target_durations: How long a live playlist may stay unchanged.
         playlist_misses: How many playlist requests in a row may fail.
-        segment_request_seconds: Timeout of a whole playlist or segment request.
+        request_seconds: Timeout of a whole request for a playlist, a segment or a range.
         segment_bytes: Largest segment: ten seconds at 50 Mbit/s.
         cached_keys: Keys that are cached; some minutes' worth if each segment has its own.
         segment_retry: Delays before a segment or key is requested again, until it counts as missed.
@@ -156,7 +154,6 @@ class SourceLimits:
     clock_step_seconds: float = 0.1
     clock_rest_seconds: float = 0.5
     rtsp_connections: int = 4
-    rtsp_redirects: int = 5
     pending_requests: int = 16
     rtsp_behind_bytes: int = 4 << 20
     rtsp_receive_bytes: int = 4 << 20
@@ -190,7 +187,7 @@ class SourceLimits:
     shortest_pause_seconds: float = 1.0
     still_target_durations: float = 4
     playlist_misses: int = 3
-    segment_request_seconds: float = 30.0
+    request_seconds: float = 30.0
     segment_bytes: int = 64 << 20
     cached_keys: int = 16
     segment_retry: RetryPolicy = SEGMENT_RETRY
@@ -200,7 +197,6 @@ class SourceLimits:
     moov_search_bytes: int = 1 << 20
     moov: MovieLimits = field(default_factory=lambda: MovieLimits(moov_bytes=16 << 20))
     moov_boxes: int = 16
-    moov_request_seconds: float = 30.0
 
 
 DEFAULT_LIMITS = SourceLimits()

@@ -218,7 +218,7 @@ class CreatedChannelsOfCluster:
             raise self._away(error) from None
 
     def _away(self, error: RedisUnavailableError) -> RefusalError:
-        seconds = str(self._limits.record_retry_seconds)
+        seconds = str(self._limits.retry_seconds)
         return RefusalError(503, f"Redis has the channels of a cluster: {error}", {"retry-after": seconds})
 
     # Events

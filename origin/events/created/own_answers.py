@@ -177,7 +177,7 @@ class OwnAnswers:
                     await self._send(answer)
                 except RedisUnavailableError:
                     answer.settled.set()
-                    await asyncio.sleep(self._limits.answer_pause_seconds)
+                    await asyncio.sleep(self._limits.pause_seconds)
         finally:
             answer.is_sending = False
 
@@ -205,7 +205,7 @@ class OwnAnswers:
     async def _look_again(self) -> None:
         """Wait until this node knows what others have changed, or deleted, or what Redis had lost is back."""
         await self._records.catch_up()
-        await asyncio.sleep(self._limits.answer_pause_seconds)
+        await asyncio.sleep(self._limits.pause_seconds)
 
     async def _register(self, answer: OwnAnswer) -> None:
         record = answer.record

@@ -22,9 +22,8 @@ class RadioLimits:
         events: of each mount's event channel.
         station: of each station that plays a folder.
         silent_seconds: without any data before it reconnects.
-        relayed_source: how far the stream may be from real time.
         guard: limits of connecting to other servers.
-        live_source: of each station with source clients.
+        live_source: of each station with source clients, or that relays another stream.
         refusal_log: of the lines about refused source clients.
         log_last_seconds: how long the end of the program waits until the last lines are written.
         log_text_bytes: most bytes of an address, a Referer or a User-Agent in a line.
@@ -73,7 +72,6 @@ class RadioLimits:
     connect_seconds: float = 10.0
     silent_seconds: float = 10.0
     relay_retry: RetryPolicy = RELAY_RETRY
-    relayed_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
