@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from origin.events.channel import EventChannel
 from origin.events.event_log import Event
 from origin.events.history_files import HistoryFiles, HistoryRoom
 from origin.events.limits import EventLimits
+from packager.concurrency import wait_within
 from packager.safe_files import DataFolder
 from packager.threads import ThreadLimits, Threads
 
@@ -71,9 +71,7 @@ class EventHistory:
 
     async def wait_until_restored(self) -> None:
         """Wait for the past, unless it takes too long: it may still come later."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.restore_seconds):
-                await self._restored.wait()
+        await wait_within(self._limits.restore_seconds, self._restored.wait())
 
     async def run(self) -> None:
         """Restore the past, then write until it is closed or cancelled; what is published by then is kept."""
@@ -170,6 +168,4 @@ class EventHistory:
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:
     """Wait for an event, but not for longer than a time."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+    await wait_within(seconds, event.wait())

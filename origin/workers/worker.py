@@ -53,7 +53,7 @@ from origin.workers.messages import (
 )
 from origin.workers.packet_socket import PacketSocket, receive_packet
 from origin.workers.services import WorkerServices, build_app, live_handler
-from packager.concurrency import background_task
+from packager.concurrency import background_task, wait_within
 from packager.replication.log_follower import LogFollower
 from packager.threads import SHARED_THREADS
 
@@ -187,9 +187,7 @@ class WorkerRun:
                 await self._server.serve(sockets=[*self._sockets, *self._tls_sockets])
         finally:
             # The control process takes the last connections, too.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limits.server.end_seconds):
-                    await self._packets.wait_until_sent()
+            await wait_within(limits.server.end_seconds, self._packets.wait_until_sent())
 
     async def _change_keys(self) -> None:
         """Apply the keys of each configuration that the control process has read again."""

@@ -41,6 +41,7 @@ from origin.events.limits import EventLimits
 from origin.events.shared_event_channel import SharedEventChannel
 from origin.http.channel_patterns import ANY, template_of
 from packager.cluster.shared_records import RecordRefusedError
+from packager.concurrency import wait_within
 from packager.step_budget import StepBudget
 
 if TYPE_CHECKING:
@@ -528,9 +529,7 @@ class CreatedChannels:
 
     async def wait_until_restored(self) -> None:
         """Wait for the stored channels, unless that takes too long: they may still come later."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.created_restore_seconds):
-                await self._ready.wait()
+        await wait_within(self.limits.created_restore_seconds, self._ready.wait())
 
     async def run(self) -> None:
         """Restore what is stored, then look after the channels until closed or cancelled."""
@@ -542,9 +541,7 @@ class CreatedChannels:
             if self.cluster is None:
                 self._ready.set()
             while not self._closed.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.limits.created_beat_seconds):
-                        await self._closed.wait()
+                await wait_within(self.limits.created_beat_seconds, self._closed.wait())
                 await self._beat()
             if self.store is not None:
                 writing.cancel()
