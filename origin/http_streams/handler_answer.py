@@ -10,25 +10,23 @@ from origin.http1.application_exchange import log_failure
 from origin.http1.handler_exchange import HandlerExchange
 from origin.http_streams.application_answer import ApplicationAnswer
 from origin.http_streams.priority import goes_first
-from origin.http_streams.stream import CANCEL, INTERNAL_ERROR, HttpStream, StreamConnection, value_of
+from origin.http_streams.stream import (
+    CANCEL,
+    INTERNAL_ERROR,
+    HttpStream,
+    StreamAnswer,
+    StreamConnection,
+    value_of,
+)
 
 
-class HandlerAnswer:
-    """The answer of a handler on a stream; see `ReplyingConnection` and `StreamAnswer`."""
+class HandlerAnswer(StreamAnswer):
+    """The answer of a handler on a stream; see `ReplyingConnection`. All of its body is known."""
 
     def __init__(self, connection: StreamConnection, stream: HttpStream, exchange: HandlerExchange) -> None:
         self._connection = connection
         self._stream = stream
         self._exchange = exchange
-
-    def feed(self, data: bytes) -> None:
-        """Nothing to do: handlers answer requests without a body."""
-
-    def end_body(self) -> None:
-        """Nothing to do, as above."""
-
-    def on_room(self) -> None:
-        """Nothing to do: all of the body is known."""
 
     def send_reply(self, exchange: HandlerExchange, reply: Reply) -> None:
         """Send the reply of the handler."""
