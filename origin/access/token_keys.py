@@ -189,9 +189,6 @@ class TokenKeys:
             )
             await asyncio.gather(*(one.fetch() for one in self._sets.values() if one.due <= time.monotonic()))
 
-    def close(self) -> None:
-        """Nothing waits longer than `FETCH_SECONDS`."""
-
 
 def _unfit(token: Token, *, publishes: bool) -> TokenFault | None:
     return NO_PUBLISHING if publishes and not token.may_publish else None

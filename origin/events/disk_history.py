@@ -80,13 +80,13 @@ class EventHistory:
                 if await self._attempt(self._restore):
                     self._restored.set()
                 else:
-                    await _set_within(self._closed, self._limits.history_retry_seconds)
+                    await wait_within(self._limits.history_retry_seconds, self._closed.wait())
             while not self._closed.is_set():
                 await self._write()
                 # A disk that has failed is tried again after a while, not with each event.
                 pause = WRITE_SECONDS if self.trouble is None else self._limits.history_retry_seconds
-                await _set_within(self._closed, pause)
-                await _set_within(self._news, self._limits.history_look_seconds)
+                await wait_within(pause, self._closed.wait())
+                await wait_within(self._limits.history_look_seconds, self._news.wait())
         finally:
             # A thread's work goes on when its task was cancelled.
             if self._job is not None:
@@ -164,8 +164,3 @@ class EventHistory:
         self._news.set()
         await asyncio.wait((waiter,), timeout=self._limits.stored_seconds)
         self._stored.discard(waiter)
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but not for longer than a time."""
-    await wait_within(seconds, event.wait())

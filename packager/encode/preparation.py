@@ -242,9 +242,6 @@ class Preparation:
             async with self._changing:
                 await self._save_later()
 
-    def close(self) -> None:
-        """Do nothing: no request waits for a preparation."""
-
     def _load(self) -> None:
         """Read the list, and pin the films' segments."""
         try:

@@ -99,10 +99,7 @@ class Service(Protocol):
     name: str
 
     async def run(self) -> None:
-        """Work until cancelled."""
-
-    def close(self) -> None:
-        """Release all waiting requests."""
+        """Work until cancelled; a service on which requests wait has a `close`, too, which releases them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -470,7 +467,8 @@ class Services:
         """
         self.ending = True
         for service in self._services():
-            service.close()
+            if (close := getattr(service, "close", None)) is not None:
+                close()
         if self._work is not None:
             self._work.cancel()
 
