@@ -22,7 +22,7 @@ from functools import partial
 
 import structlog
 import uvloop
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from origin.config import logging_setup
 from origin.config.options import Config, redactor_of
@@ -114,12 +114,7 @@ class ControlProcess:
     def __init__(self, services: WorkerServices, packets: PacketSocket) -> None:
         self._services = services
         self._packets = packets
-        self._relay = ControlRequests(self._hand_over_request)
-
-    @property
-    def relay(self) -> ASGIApp:
-        """Answers a request with what the control process answers; the connection stays here."""
-        return self._relay
+        self.relay = ControlRequests(self._hand_over_request)
 
     @property
     def has_room(self) -> bool:

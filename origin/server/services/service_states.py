@@ -119,7 +119,10 @@ def service_states(services: Services) -> dict[str, ServiceState]:
         # This node knows only whether there is something to play.
         states[f"live/{name}"] = ServiceState("live" if live.streams[name].ready else "idle")
     states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in live.streams_of_others()}
-    states |= {f"radio/{one.name}": _of_station(one) for one in services.mounts.values()}
+    states |= {
+        f"radio/{one.name}": ServiceState(one.state, one.trouble and f"source: {one.trouble}")
+        for one in services.mounts.values()
+    }
     histories = services.events.histories
     for name, channel in services.events.channels.items():
         trouble = histories[name].trouble if name in histories else ""
@@ -154,12 +157,6 @@ def _of_simulcast(
     recorder: StationRecorder | None = None,
 ) -> ServiceState:
     """Describe a station's HLS: it can't begin without the station's sound."""
-    if simulcast.state != "idle" and mount.state == "idle":
-        return ServiceState("idle")
-    if simulcast.state == "idle":
-        return ServiceState("idle")
+    if "idle" in (simulcast.state, mount.state):
+        return WELL["idle"]
     return _of_channel(simulcast.channel, shared_dvr, recorder)
-
-
-def _of_station(mount: Mount) -> ServiceState:
-    return ServiceState(mount.state, f"source: {mount.trouble}" if mount.trouble else "")
