@@ -106,7 +106,7 @@ def read_index(
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    read = BoundedRead(read, size, limits.references)
+    read = BoundedRead(read, size, limits.containers)
     found = read_movie(read, size, limits.movie, limits.containers, reserve)
     index = index_movie(found.movie, found.nbytes, size, limits, found.assembled, reserve)
     if found.cut_short is not None:
@@ -169,7 +169,7 @@ def index_movie(
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
     """
-    require_few_repeats(movie, assembled.end if assembled is not None else size, limits.references)
+    require_few_repeats(movie, assembled.end if assembled is not None else size, limits.containers)
     tables = sum(map(_table_bytes, movie.tracks))
     is_long = tables > _LONG_BYTES
     whole = tables * _KEPT_SHARE >= moov_bytes and not is_long

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from media.mp4.movie.movie import MovieLimits
 from media.mp4.movie.sample_table import MAX_SAMPLES
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS
-from packager.vod.movie.bounded_references import ReferenceLimits
 from packager.vod.movie.movie_reader import ContainerLimits
 from packager.vod.text.cues import TEXT_LIMITS, TextLimits
 
@@ -33,7 +32,6 @@ class IndexCacheLimits:
         sound_tracks: most sound tracks that are offered.
         containers: limits of files that have no whole ``moov``.
         text: limits of text tracks and their samples.
-        references: how often the same bytes of the file may be read, and be samples.
         made_at_once: indexes that are made at the same time, for one client as long as no other waits; each
             reads a whole ``moov`` into memory.
         awaited: most films that wait for their index.
@@ -54,7 +52,6 @@ class IndexCacheLimits:
     sound_tracks: int = 8
     containers: ContainerLimits = field(default_factory=ContainerLimits)
     text: TextLimits = TEXT_LIMITS
-    references: ReferenceLimits = field(default_factory=ReferenceLimits)
     made_at_once: int = 2
     awaited: int = 1024
     wait_seconds: float = 60.0
