@@ -34,6 +34,13 @@ async def receive_within(receive: Callable[[], Awaitable[T]], seconds: float) ->
             return await receive()
 
 
+async def wait_within(seconds: float | None, waiting: Awaitable[object]) -> None:
+    """Wait for something, but no longer than some seconds; None for as long as it takes."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await waiting
+
+
 def expire(limit: asyncio.Timeout) -> None:
     """Let a time limit run out now, unless it has already."""
     if not limit.expired():

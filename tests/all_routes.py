@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from origin.server.services.limits import Limits
 from packager.live.limits import LiveLimits
-from packager.publish.limits import PublishLimits
-from packager.window.limits import WindowLimits
+from packager.window.limits import PublishLimits
 from tests.own_server import OwnServer
 
 CONFIGURATION = """
@@ -52,9 +51,7 @@ name = "answers"
 relay = "http://127.0.0.1:9/v1/chat/completions"
 """
 
-NOBODY_WAITS = Limits(
-    live=LiveLimits(publish=PublishLimits(window=WindowLimits(blocked_target_durations=0, segment_seconds=0)))
-)
+NOBODY_WAITS = Limits(live=LiveLimits(publish=PublishLimits(blocked_target_durations=0, segment_seconds=0)))
 """Requests for a channel that isn't on air are answered at once."""
 
 NAMES = {

@@ -22,7 +22,6 @@ from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.channel_keys import ChannelKeys, ReadingPages
 from origin.events.created.channels import CreatedChannels
 from origin.events.created.journal import ChannelJournal
-from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import ChannelMaker, Template
 from origin.events.created.records import ChannelSettings
 from origin.events.created.routes import CreatedChannelsEndpoint, routes
@@ -30,7 +29,7 @@ from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.multiplexing.merged_reader import ChannelDirectory
-from origin.events.multiplexing.reading import MultiplexedReading, MultiplexingLimits
+from origin.events.multiplexing.reading import MultiplexedReading
 from origin.events.multiplexing.routes import MultiplexingEndpoint
 from origin.events.multiplexing.routes import routes as multiplexing_routes
 from origin.events.routes import EventAnswers, EventsEndpoint
@@ -65,7 +64,7 @@ class Setting:
 
     folder: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: ROOMS)
-    multiplexing: MultiplexingLimits = field(default_factory=lambda: MultiplexingLimits(4))
+    multiplexing: EventLimits = field(default_factory=lambda: EventLimits(channels_per_reader=4))
     authenticator: Authenticator = field(default_factory=Authenticator)
 
 
@@ -113,7 +112,7 @@ class _Histories:
         return EventHistory(channel, place, replace(self.limits, history_seconds=settings.history))
 
 
-def make_created(limits: CreationLimits, setting: Setting) -> CreatedChannels:
+def make_created(limits: EventLimits, setting: Setting) -> CreatedChannels:
     def options(settings: ChannelSettings) -> EventChannelOptions:
         limits = ChannelLimits(history=settings.keep, history_seconds=settings.keep_for, drain_seconds=LIMIT)
         return EventChannelOptions(limits=limits)
@@ -130,11 +129,9 @@ def make_created(limits: CreationLimits, setting: Setting) -> CreatedChannels:
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    limits: CreationLimits | None = None, setting: Setting | None = None
-) -> AsyncIterator[Server]:
+async def serving(limits: EventLimits | None = None, setting: Setting | None = None) -> AsyncIterator[Server]:
     """Run a server with a configured channel ``test``, and those that are made."""
-    limits, setting = limits or CreationLimits(idle_seconds=math.inf), setting or Setting()
+    limits, setting = limits or EventLimits(created_idle_seconds=math.inf), setting or Setting()
     configured = {"test": a_channel()}
     created = make_created(limits, setting)
     tokens = TokenKeys(web=[WebTokenKey("HS256", JWT_SECRET.encode())])

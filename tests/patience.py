@@ -12,10 +12,9 @@ from origin.radio.mounts.limits import RadioLimits
 from origin.server.services.limits import Limits, ServerLimits
 from packager.dvr.limits import DvrLimits
 from packager.live.limits import LiveLimits
-from packager.publish.limits import PublishLimits
-from packager.radio.limits import SimulcastLimits, StationLimits
+from packager.radio.limits import StationLimits
 from packager.sources.limits import SourceLimits
-from packager.window.limits import WindowLimits
+from packager.window.limits import PublishLimits
 
 PATIENCE_SECONDS = 600.0
 WAIT_TARGET_DURATIONS = 100
@@ -23,7 +22,7 @@ WAIT_TARGET_DURATIONS = 100
 
 CLIENT_SECONDS = 120.0
 
-REQUESTS = PublishLimits(window=WindowLimits(blocked_target_durations=WAIT_TARGET_DURATIONS))
+REQUESTS = PublishLimits(blocked_target_durations=WAIT_TARGET_DURATIONS)
 """Requests for live media wait for what comes late, instead of 503 after three target durations."""
 
 DVR = DvrLimits(drain_seconds=CLIENT_SECONDS, settle_seconds=CLIENT_SECONDS)
@@ -64,7 +63,7 @@ STATION = StationLimits(ffmpeg_seconds=CLIENT_SECONDS)
 def patient_server(server: ServerLimits | None = None) -> tuple[str, ...]:
     """Give the program of a server whose ffmpeg may be late, and whose requests wait for it."""
     live = replace(LIVE, source=SourceLimits(), publish=REQUESTS)
-    radio = RadioLimits(simulcast=SimulcastLimits(channel=live))
+    radio = RadioLimits(station=StationLimits(channel=live))
     return program(Limits(live=live, radio=radio, server=server or ServerLimits()))
 
 

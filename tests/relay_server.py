@@ -20,7 +20,6 @@ from origin.events.channel import END, EventChannel, EventChannelOptions
 from origin.events.channel_keys import ChannelKeys, ReadingPages
 from origin.events.created.channels import CreatedChannels
 from origin.events.created.journal import ChannelJournal
-from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import ChannelMaker
 from origin.events.created.records import ChannelSettings
 from origin.events.created.routes import CreatedChannelsEndpoint
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
 QUESTION: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
 
-PATIENT_CREATION = CreationLimits(restore_seconds=LIMIT)
+PATIENT_CREATION = EventLimits(created_restore_seconds=LIMIT)
 PATIENT = TokenRelayLimits(head_seconds=LIMIT, first_reader_seconds=LIMIT, drain_seconds=LIMIT)
 """No answer is given up, and no stream begins before its upstream's, since this machine stood still."""
 
@@ -67,7 +66,7 @@ class Keeping:
 
     keep_for: float = 600.0
     left: float = LIMIT
-    creation: CreationLimits = PATIENT_CREATION
+    creation: EventLimits = PATIENT_CREATION
     folder: Path | None = None
     history: bool = True
 

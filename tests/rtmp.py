@@ -12,14 +12,8 @@ from dataclasses import dataclass, field
 from media.errors import MediaError
 from media.flv.amf0 import Value, write_values
 from media.rtmp import chunks
-from media.rtmp.chunks import Message, write_message
-from media.rtmp.connection import (
-    ConnectRequest,
-    Event,
-    PublisherConnection,
-    PublishRequest,
-    RtmpConnectionLimits,
-)
+from media.rtmp.chunks import Message, RtmpConnectionLimits, write_message
+from media.rtmp.connection import ConnectRequest, Event, PublisherConnection, PublishRequest
 from media.rtmp.handshake import RANDOM_BYTES
 
 LIMITS = RtmpConnectionLimits()

@@ -22,16 +22,8 @@ DEPTH = 16
 VALUES = 4096
 """Most values of a message, those in objects included."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AmfLimits:
-    """Limits of the values that are read.
-
-    Attributes:
-        text_bytes: Most bytes of all texts and names: decoding megabytes of invalid UTF-8 takes long.
-    """
-
-    text_bytes: int = 256 << 10
+TEXT_BYTES = 256 << 10
+"""Most bytes of all texts and names of a message: decoding megabytes of invalid UTF-8 takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +44,7 @@ Value: TypeAlias = "float | bool | str | Date | Reference | dict[str, Value] | l
 """A value; undefined and unsupported ones are None."""
 
 
-def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
+def read_values(data: bytes) -> list[Value]:
     """Read all AMF0 values in a message.
 
     Raises:
@@ -60,7 +52,7 @@ def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
         TooLargeError: the values are nested too deeply, too many or too long.
         UnsupportedError: a value is AMF3.
     """
-    reader = _AmfReader(data, limits)
+    reader = _AmfReader(data)
     values = list[Value]()
     while reader.place < len(data):
         values.append(reader.value(0))
@@ -68,9 +60,8 @@ def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
 
 
 class _AmfReader:
-    def __init__(self, data: bytes, limits: AmfLimits) -> None:
+    def __init__(self, data: bytes) -> None:
         self._data = data
-        self._limits = limits
         self._values = 0
         self._text_bytes = 0
         self._objects = 0
@@ -138,8 +129,8 @@ class _AmfReader:
     def _text(self, width: int) -> str:
         raw = self._read_bytes(int.from_bytes(self._read_bytes(width), "big"))
         self._text_bytes += len(raw)
-        if self._text_bytes > self._limits.text_bytes:
-            raise TooLargeError(f"more than {self._limits.text_bytes} bytes of text")
+        if self._text_bytes > TEXT_BYTES:
+            raise TooLargeError(f"more than {TEXT_BYTES} bytes of text")
         return raw.decode(errors="replace")
 
     def _read_bytes(self, size: int) -> bytes:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from media.errors import MalformedError, MediaError, TooLargeError
-from media.flv.amf0 import AmfLimits, read_values
+from media.flv.amf0 import read_values
 from media.flv.audio_video_tags import FlvPacket, PacketKind, has_enhanced_header, read_packets
 from media.flv.tags import (
     AAC,
@@ -18,15 +18,14 @@ from media.flv.tags import (
     AVC,
     CODED,
     CUES,
-    DEFAULT_LIMITS,
     FILE_HEADER,
     KEY_FRAME,
     ON_METADATA,
     SCRIPT,
     SIZE_BEHIND,
+    TAG_BYTES,
     TICKS,
     VIDEO,
-    FlvLimits,
     Tag,
     complete_tags,
 )
@@ -87,12 +86,12 @@ class FlvDemuxer:
 
     def __init__(
         self,
-        limits: FlvLimits = DEFAULT_LIMITS,
+        tag_bytes: int = TAG_BYTES,
         *,
         check_track: Callable[[StreamTrack], None] = accept_all,
         further_video_tracks: int = 0,
     ) -> None:
-        self._limits = limits
+        self._tag_bytes = tag_bytes
         self._check_track = check_track
         self._most_further = further_video_tracks
         self._buffer = bytearray()
@@ -125,7 +124,7 @@ class FlvDemuxer:
                 if bytes(view[:3]) != b"FLV":
                     raise MalformedError("no FLV header")
                 self._is_at_start, position = False, FILE_HEADER
-            complete = () if self._is_at_start else complete_tags(view, position, self._limits)
+            complete = () if self._is_at_start else complete_tags(view, position, self._tag_bytes)
             try:
                 for kind, time, body, end in complete:
                     tags.append((kind, time, bytes(view[body:end])))
@@ -260,7 +259,7 @@ class FlvDemuxer:
 def _video_metadata(body: bytes) -> tuple[tuple[int, int], float]:
     """Read size and frame rate of the video in ``onMetaData``; zero if it doesn't say them."""
     try:
-        values = read_values(body, AmfLimits())
+        values = read_values(body)
     except MediaError:
         # Metadata are only a hint.
         return (0, 0), 0.0

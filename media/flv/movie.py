@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from media.flv.amf0 import AmfLimits, read_values
+from media.flv.amf0 import read_values
 from media.flv.audio_video_tags import FlvPacket, PacketKind, read_packets
 from media.flv.tags import AUDIO, FILE_HEADER_BYTES, SCRIPT, SIZE_BEHIND, TAG_HEADER, VIDEO
 from media.matroska.located_tracks import LocatedTrack, located_movie
@@ -276,7 +276,7 @@ def _alone(ticks: Int64) -> Int64:
 def _shape(script: bytes) -> tuple[int, int]:
     """Read the size of the picture from metadata; zeros where they don't say."""
     try:
-        values = read_values(script, AmfLimits())
+        values = read_values(script)
     except MediaError:
         return 0, 0
     for value in values:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from media.flv.audio_video_tags import has_legacy_tags
 from media.flv.demuxer import FlvDemuxer
-from media.flv.tags import DEFAULT_LIMITS, FlvLimits
+from media.flv.tags import TAG_BYTES
 from media.packets import Packet, StreamTrack, TrackKind
 from media.steady_times import LONGEST_STEP, SteadyTimes
 from media.stream_reader import CLOCK_RATE, StreamChunk
@@ -146,8 +146,8 @@ def _announcing(
 class FlvReader:
     """Divides a stream in FLV at its key frames, without I/O."""
 
-    def __init__(self, limits: FlvLimits = DEFAULT_LIMITS) -> None:
-        self._demuxer = FlvDemuxer(limits)
+    def __init__(self, tag_bytes: int = TAG_BYTES) -> None:
+        self._demuxer = FlvDemuxer(tag_bytes)
         self._divider = PacketDivider()
 
     @property

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from media.errors import TooLargeError
 from media.stream_reader import CLOCK_RATE
@@ -42,18 +41,8 @@ _HEADER = struct.Struct(">II3x")
 _SIZE_FIELD = struct.Struct(">I")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlvLimits:
-    """Limits of a stream of tags.
-
-    Attributes:
-        tag_bytes: Largest tag: a key frame of 64 Mbit.
-    """
-
-    tag_bytes: int = 8 << 20
-
-
-DEFAULT_LIMITS = FlvLimits()
+TAG_BYTES = 8 << 20
+"""Largest tag of a live stream: a key frame of 64 Mbit."""
 
 
 def file_header() -> bytes:
@@ -62,7 +51,7 @@ def file_header() -> bytes:
 
 
 def complete_tags(
-    view: memoryview, position: int, limits: FlvLimits = DEFAULT_LIMITS
+    view: memoryview, position: int, most: int = TAG_BYTES
 ) -> Iterator[tuple[int, int, int, int]]:
     """Find the complete tags behind an offset (§E.4.1).
 
@@ -77,7 +66,6 @@ def complete_tags(
     Raises:
         TooLargeError: a tag is larger than the limit.
     """
-    most = limits.tag_bytes
     while len(view) - position >= TAG_HEADER:
         head, time = _HEADER.unpack_from(view, position)
         size = head & 0xFFFFFF

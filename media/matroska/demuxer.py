@@ -15,11 +15,10 @@ from media.matroska.decode_times import DecodeTimes, PresentedFrame
 from media.matroska.element_ids import TRACKS as TRACKS_ELEMENT
 from media.matroska.live_elements import (
     BLOCKS,
-    DEFAULT_LIMITS,
+    ELEMENT_BYTES,
     LiveBlock,
     LiveElement,
     LiveElementReader,
-    MatroskaStreamLimits,
     ticks_of,
 )
 from media.matroska.sample_entries import CodecFacts, codec_facts
@@ -43,8 +42,8 @@ _HEVC_SEQUENCE = 33
 class MatroskaDemuxer:
     """Demuxes one live stream, without I/O."""
 
-    def __init__(self, limits: MatroskaStreamLimits = DEFAULT_LIMITS) -> None:
-        self._elements = LiveElementReader(limits)
+    def __init__(self, element_bytes: int = ELEMENT_BYTES) -> None:
+        self._elements = LiveElementReader(element_bytes)
         self._tracks_element = b""
         self._tracks: Mapping[int, _VideoTrack | _AudioTrack] = {}
 

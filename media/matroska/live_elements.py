@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from media.errors import MalformedError, TooLargeError
@@ -28,18 +27,8 @@ _TICKS, _NANOSECONDS = CLOCK_RATE // 10_000, 10**9 // 10_000
 """So many ticks are so many nanoseconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatroskaStreamLimits:
-    """Limits of a live stream.
-
-    Attributes:
-        element_bytes: Largest element that is taken: a key frame of 64 Mbit.
-    """
-
-    element_bytes: int = 8 << 20
-
-
-DEFAULT_LIMITS = MatroskaStreamLimits()
+ELEMENT_BYTES = 8 << 20
+"""Largest element of a live stream: a key frame of 64 Mbit."""
 
 
 class LiveElement(NamedTuple):
@@ -86,8 +75,8 @@ class LiveElementReader:
         cluster_time: of the newest cluster, in the stream's ticks.
     """
 
-    def __init__(self, limits: MatroskaStreamLimits = DEFAULT_LIMITS) -> None:
-        self._limits = limits
+    def __init__(self, element_bytes: int = ELEMENT_BYTES) -> None:
+        self._element_bytes = element_bytes
         self._buffer = bytearray()
         # Offset of the buffer in the stream.
         self._begin = 0
@@ -122,7 +111,7 @@ class LiveElementReader:
                     continue
                 if element.size == UNKNOWN_SIZE:
                     raise MalformedError(f"element {element.kind:#x} of unknown size")
-                if element.size > self._limits.element_bytes:
+                if element.size > self._element_bytes:
                     raise TooLargeError(f"element {element.kind:#x} of {element.size} bytes")
                 if element.end > len(view):
                     break

@@ -13,10 +13,9 @@ from media.matroska.ebml import UNKNOWN_SIZE_BYTES
 from media.matroska.element_ids import CLUSTER, EBML, INFO, SEGMENT, TIMESTAMP, TRACKS
 from media.matroska.live_elements import (
     BLOCKS,
-    DEFAULT_LIMITS,
+    ELEMENT_BYTES,
     LiveElement,
     LiveElementReader,
-    MatroskaStreamLimits,
     ticks_of,
 )
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack, parse_tracks
@@ -32,8 +31,8 @@ class MatroskaStreamReader:
 
     muxed_container = ""
 
-    def __init__(self, limits: MatroskaStreamLimits = DEFAULT_LIMITS) -> None:
-        self._elements = LiveElementReader(limits)
+    def __init__(self, element_bytes: int = ELEMENT_BYTES) -> None:
+        self._elements = LiveElementReader(element_bytes)
         self._ebml = self._info = self._tracks_element = b""
         self._head = b""
         self._kinds: dict[int, int] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from media.errors import MalformedError, UnsupportedError
 from media.matroska.live_writer import LiveBlockWriter, LiveTrack, write_head
@@ -29,25 +28,14 @@ _JUMP = 60_000
 """Milliseconds by which times advance instead of a larger jump back: readers notice it as a jump."""
 
 
-HELD_PACKETS, HELD_MILLISECONDS = 128, 1000
-"""Packets and milliseconds of the stream that are held until all tracks are known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemuxLimits:
-    """Limits of the packets that are held until all tracks are known."""
-
-    held_bytes: int = 8 << 20
-
-
-DEFAULT_LIMITS = RemuxLimits()
+HELD_PACKETS, HELD_BYTES, HELD_MILLISECONDS = 128, 8 << 20, 1000
+"""Packets, bytes and milliseconds of the stream that are held until all tracks are known."""
 
 
 class MatroskaMuxer:
     """Writes one stream as Matroska, without I/O."""
 
-    def __init__(self, limits: RemuxLimits = DEFAULT_LIMITS) -> None:
-        self._limits = limits
+    def __init__(self) -> None:
         # By kind: the track whose packets came last, and its description.
         self._tracks = dict[TrackKind, tuple[StreamTrack, LiveTrack]]()
         self._held: list[tuple[int, Packet]] | None = []
@@ -83,7 +71,7 @@ class MatroskaMuxer:
         since = time - self._held[0][0]
         self._held_bytes += len(packet.data)
         is_over = len(self._held) >= HELD_PACKETS or since >= HELD_MILLISECONDS
-        if len(self._tracks) < len(_TRACKS) and not is_over and self._held_bytes < self._limits.held_bytes:
+        if len(self._tracks) < len(_TRACKS) and not is_over and self._held_bytes < HELD_BYTES:
             return b""
         held, self._held = self._held, None
         return b"".join(self._write(*one) for one in held)

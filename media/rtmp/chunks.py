@@ -52,15 +52,17 @@ _FRAMES = frozenset({AUDIO, VIDEO})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkLimits:
-    """Limits of what a peer may send in chunks.
+class RtmpConnectionLimits:
+    """Limits of what a publisher may send, and how it is answered.
 
     Attributes:
+        tags: Most tags in one list of events.
         media_bytes: Most bytes of all incomplete messages once media is expected: a key frame of 64 Mbit, and
             interleaved messages.
     """
 
     media_bytes: int = 9 << 20
+    tags: int = 64
 
 
 class Message(NamedTuple):
@@ -101,7 +103,7 @@ class ChunkReader:
     Changes of the chunk size and aborted messages take effect here; all other messages are events.
     """
 
-    def __init__(self, limits: ChunkLimits) -> None:
+    def __init__(self, limits: RtmpConnectionLimits) -> None:
         self._limits = limits
         # Offset of the first byte that isn't parsed yet.
         self._buffer = b""

@@ -9,10 +9,10 @@ from typing import ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from media.errors import MalformedError, TooLargeError
-from media.flv.amf0 import AmfLimits, Value, read_values, write_values
+from media.flv.amf0 import Value, read_values, write_values
 from media.flv.tags import Tag
 from media.rtmp import chunks
-from media.rtmp.chunks import ChunkLimits, ChunkReader, Message, write_message
+from media.rtmp.chunks import ChunkReader, Message, RtmpConnectionLimits, write_message
 from media.rtmp.handshake import ServerHandshake
 
 RECONNECT, MODEX, NANOSECONDS = 1, 4, 8
@@ -36,19 +36,6 @@ _SUB_HEADER_BYTES, _BACK_POINTER_BYTES = 11, 4
 _SET_DATA_FRAME = write_values(["@setDataFrame"])
 _FRAMES = frozenset({chunks.AUDIO, chunks.VIDEO})
 _MEDIA = _FRAMES | {chunks.DATA}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RtmpConnectionLimits:
-    """Limits of what a publisher may send, and how it is answered.
-
-    Attributes:
-        tags: Most tags in one list of events.
-    """
-
-    chunks: ChunkLimits = field(default_factory=ChunkLimits)
-    values: AmfLimits = field(default_factory=AmfLimits)
-    tags: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +121,7 @@ class PublisherConnection:
         self._limits = limits
         self._joins_frames = joins_frames
         self._handshake = ServerHandshake(random)
-        self._chunks = ChunkReader(limits.chunks)
+        self._chunks = ChunkReader(limits)
         self._sent = bytearray()
         self._sent_chunk_bytes = chunks.DEFAULT_CHUNK_BYTES
         self._pending: _Command | None = None
@@ -310,7 +297,7 @@ class PublisherConnection:
         if message.kind == chunks.COMMAND_AMF3:
             # A byte 0 says that what follows is AMF0 after all, as encoders write it.
             payload = payload.removeprefix(b"\0")
-        values = read_values(payload, self._limits.values)
+        values = read_values(payload)
         name = values[0] if values else None
         if not isinstance(name, str):
             raise MalformedError("a command without a name")

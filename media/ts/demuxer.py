@@ -8,7 +8,6 @@ lost packets are left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.tracks import FOUR_CCS
@@ -27,6 +26,7 @@ from media.ts.sound_frames import (
     sound_track,
 )
 from media.ts.stream_events import StreamEventReader, is_splices
+from media.ts.stream_reader import TransportReaderLimits
 from media.ts.tables import PACKET, SOUND_TYPES, ProgramMap, StreamType
 from media.ts.timestamps import LiveClock, difference
 
@@ -43,22 +43,7 @@ SKIPPED_BYTES = 64 << 10
 """Most bytes of audio that are no frames, beyond the bytes of frames."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveTransportLimits:
-    """Limits of a transport stream that is demuxed.
-
-    Attributes:
-        unit_bytes: largest picture, or PES packet of sound.
-        span_bytes: most bytes of the stream between the ends of a picture or PES packet.
-        table_search_bytes: bytes from the beginning that are searched for the program tables.
-    """
-
-    unit_bytes: int = 8 << 20
-    span_bytes: int = 32 << 20
-    table_search_bytes: int = 4 << 20
-
-
-DEFAULT_LIMITS = LiveTransportLimits()
+DEFAULT_LIMITS = TransportReaderLimits()
 
 
 class _Pictures:
@@ -69,12 +54,12 @@ class _Pictures:
         newest_packet: the newest packet of the stream, whole.
     """
 
-    def __init__(self, coding: VideoCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
+    def __init__(self, coding: VideoCoding, clock: LiveClock, limits: TransportReaderLimits) -> None:
         self._coding, self._clock = coding, clock
-        self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
+        self.reader = UnitReader(limits.access_unit_bytes, limits.access_span_bytes)
         self._sets: tuple[bytes, ...] = ()
         self._broken = 0
-        self._units = AccessUnitReader(coding, limits.unit_bytes)
+        self._units = AccessUnitReader(coding, limits.access_unit_bytes)
         self._fields = FieldReader(coding)
         self._first_field: tuple[bytes, Field, tuple[tuple[int, int], Picture]] | None = None
         self._time: int | None = None
@@ -160,9 +145,9 @@ class _Pictures:
 class _Sounds:
     """The packets of the audio stream, ``coding``."""
 
-    def __init__(self, coding: SoundCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
+    def __init__(self, coding: SoundCoding, clock: LiveClock, limits: TransportReaderLimits) -> None:
         self.coding, self._clock = coding, clock
-        self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
+        self.reader = UnitReader(limits.access_unit_bytes, limits.access_span_bytes)
         self._pending = b""
         self._time: int | None = None
         self._skipped = 0
@@ -256,7 +241,7 @@ class TransportDemuxer:
         has_other_sound: whether the stream has sound, but none that can be copied.
     """
 
-    def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS, *, needs_sound: bool = True) -> None:
+    def __init__(self, limits: TransportReaderLimits = DEFAULT_LIMITS, *, needs_sound: bool = True) -> None:
         self._limits = limits
         self._needs_sound = needs_sound
         self._buffer = b""
@@ -353,7 +338,7 @@ class TransportDemuxer:
                 if chosen is not None:
                     self._streams = self._streams_of(self._tables.maps[chosen])
                     return number + 1
-        if self._position > self._limits.table_search_bytes:
+        if self._position > self._limits.searched_table_bytes:
             raise MalformedError("a transport stream without a program map")
         return 0
 

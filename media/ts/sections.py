@@ -90,17 +90,12 @@ class ProgramTables:
         self.programs: dict[int, int] = {}
         self.maps: dict[int, ProgramMap] = {}
         self._readers = {PAT_PID: SectionReader()}
-        self._pids = frozenset(self._readers)
+        self.pids = frozenset(self._readers)
         self._known: dict[tuple[int, int, int], bytes] = {}
         self._associations: dict[int, Mapping[int, int]] = {}
         self._version = -1
         # Of packet IDs that may have a map, while no PAT has come.
         self._supposed: dict[int, SectionReader] = {}
-
-    @property
-    def pids(self) -> frozenset[int]:
-        """The PIDs of the packets that have tables."""
-        return self._pids
 
     def push(self, packet: bytes) -> bool:
         """Push a packet with tables; return whether the tables have changed."""
@@ -158,7 +153,7 @@ class ProgramTables:
                 continue
             self.programs[number], self.maps[number] = pid, program
             self._readers[pid] = self._supposed[pid]
-            self._pids = frozenset((PAT_PID, *self.programs.values()))
+            self.pids = frozenset((PAT_PID, *self.programs.values()))
             found = True
         return found
 
@@ -173,8 +168,8 @@ class ProgramTables:
         ]
         self.programs = dict(programs[:MAX_PROGRAMS])
         self.maps = {number: told for number, told in self.maps.items() if number in self.programs}
-        self._pids = frozenset((PAT_PID, *self.programs.values()))
-        self._readers = {pid: self._readers.get(pid) or SectionReader() for pid in self._pids}
+        self.pids = frozenset((PAT_PID, *self.programs.values()))
+        self._readers = {pid: self._readers.get(pid) or SectionReader() for pid in self.pids}
         self._known = {
             place: known
             for place, known in self._known.items()

@@ -85,6 +85,9 @@ class TransportReaderLimits:
         unit_bytes: Most bytes of an access unit that are searched for its parameter sets.
         held_bytes: Most bytes of packets that wait for that part of an access unit.
         dropped_bytes: Most bytes that are dropped from a jump of the clock to the next access point.
+        access_unit_bytes: largest picture, or PES packet of sound.
+        access_span_bytes: most bytes of the stream between the ends of a picture or PES packet.
+        searched_table_bytes: bytes from the beginning that are searched for the program tables.
     """
 
     garbage_bytes: int = 64 * PACKET
@@ -94,6 +97,9 @@ class TransportReaderLimits:
     unit_bytes: int = 4096
     held_bytes: int = 1 << 20
     dropped_bytes: int = 32 << 20
+    access_unit_bytes: int = 8 << 20
+    access_span_bytes: int = 32 << 20
+    searched_table_bytes: int = 4 << 20
 
 
 DEFAULT_LIMITS = TransportReaderLimits()

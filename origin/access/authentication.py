@@ -154,18 +154,8 @@ class _Credentials:
         return _fitting(presented, secrets)
 
 
-def _no_fault(_text: str, _path: str, _client: str) -> TokenFault | None:
-    """The default where no tokens are valid."""
-    return None
-
-
 async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's signature
     """The default hook."""
-
-
-def _no_wait(_address: str) -> float:
-    """The default of addresses' waits."""
-    return 0.0
 
 
 class TooManyGuessesError(RefusalError):
@@ -194,8 +184,8 @@ class Authenticator:
         self,
         on_checked: CheckedHook = _nothing,
         clock: Callable[[], float] = time.time,
-        seconds_to_wait: Callable[[str], float] = _no_wait,
-        fault_of: FaultFinder = _no_fault,
+        seconds_to_wait: Callable[[str], float] = lambda _: 0.0,
+        fault_of: FaultFinder = lambda _text, _path, _client: None,
     ) -> None:
         self._fault_of = fault_of
         self._on_checked = on_checked

@@ -104,9 +104,6 @@ class RevocationFile:
                 self._changed.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def close(self) -> None:
-        """Nothing waits here."""
-
 
 def _read(data: bytes) -> dict[str, float]:
     """Return when the revocations of a file's lines end, by digest; other lines are left out."""

@@ -7,7 +7,6 @@ publishes at an address.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import structlog
 
 from origin.access.address_tokens import SigningKeys, Token
 from origin.access.revocations import Revocations
+from packager.concurrency import wait_within
 from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
@@ -184,13 +184,10 @@ class TokenKeys:
         while True:
             self._changed.clear()
             due = min((one.due for one in self._sets.values()), default=math.inf)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if math.isinf(due) else max(0.0, due - time.monotonic())):
-                    await self._changed.wait()
+            await wait_within(
+                None if math.isinf(due) else max(0.0, due - time.monotonic()), self._changed.wait()
+            )
             await asyncio.gather(*(one.fetch() for one in self._sets.values() if one.due <= time.monotonic()))
-
-    def close(self) -> None:
-        """Nothing waits longer than `FETCH_SECONDS`."""
 
 
 def _unfit(token: Token, *, publishes: bool) -> TokenFault | None:

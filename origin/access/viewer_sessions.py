@@ -221,9 +221,6 @@ class ViewerSessions:
                 await budget.spend()
             self._forget_ends()
 
-    def close(self) -> None:
-        """Nothing waits here."""
-
     def enter(
         self, name: str, token: str, expires: float, address: str, agent: str, *, is_stream: bool = False
     ) -> ViewerSession | str:

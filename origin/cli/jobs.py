@@ -85,7 +85,7 @@ async def _follow(
     async with _redis(config, limits) as redis:
         from packager.jobs.redis_queue import JobQueue, QueueAwayError
 
-        queue = JobQueue(redis, _package_kind(limits), limits)
+        queue = JobQueue(redis, package_kind(limits.package), limits)
         try:
             if not await queue.has_workers():
                 tell("nobody does what is queued: start 'headwater work'")
@@ -124,7 +124,7 @@ async def work(config: Config, limits: Limits | None) -> None:
     async with _redis(config, found.jobs) as redis:
         from packager.jobs.worker import work as work_off
 
-        kinds = [_package_kind(found.jobs)]
+        kinds = [package_kind(found.jobs.package)]
         with contextlib.ExitStack() as stack:
             if (thumbnails := await _thumbnail_kind(config, found, stack)) is not None:
                 kinds.append(thumbnails)
@@ -151,10 +151,6 @@ async def _thumbnail_kind(config: Config, limits: Limits, stack: contextlib.Exit
     from packager.jobs.sprite_job import sprite_kind
 
     return sprite_kind(limits.jobs.thumbnails, served.titles, tools)
-
-
-def _package_kind(limits: JobsLimits) -> JobKind:
-    return package_kind(limits.package, limits.export)
 
 
 @contextlib.asynccontextmanager

@@ -104,19 +104,18 @@ async def serve(
     try:
         await SHARED_THREADS.run(importlib.import_module, "origin.server.serve")
         from origin.server import serve
+        from origin.server.services.limits import Limits
 
         async with reloading(config, read) as reload:
-            await serve.serve(
-                config,
-                asking,
-                bound,
+            start = serve.ServerStart(
+                reload=reload,
                 demo=demo,
                 own_library=own_library,
-                file=file,
-                limits=limits,
-                reload=reload,
+                files=() if file is None else (file,),
+                limits=Limits() if limits is None else limits,
                 make_workers=_make_workers if _count(config) > 1 else None,
             )
+            await serve.serve(config, asking, bound, start)
     finally:
         asking.cancel()
         # The server has had the result, or has reported the error, so neither is raised again here.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Collection
 
@@ -14,6 +13,7 @@ from packager.cluster.event_reader import EventReader
 from packager.cluster.event_streams import EventStreams
 from packager.cluster.event_writer import EventWriter
 from packager.cluster.limits import ClusterLimits
+from packager.concurrency import wait_within
 from packager.step_budget import StepBudget
 
 
@@ -60,9 +60,7 @@ class ClusterChannels:
 
     async def wait_until_level(self) -> None:
         """Wait until what is in Redis is here, unless it takes too long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.restore_seconds):
-                await self.reader.is_level.wait()
+        await wait_within(self._limits.restore_seconds, self.reader.is_level.wait())
 
     def share(self, channel: EventChannel, name: str) -> SharedEventChannel:
         """Share one more channel, until it is let go.

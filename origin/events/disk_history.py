@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from origin.events.channel import EventChannel
 from origin.events.event_log import Event
 from origin.events.history_files import HistoryFiles, HistoryRoom
 from origin.events.limits import EventLimits
+from packager.concurrency import wait_within
 from packager.safe_files import DataFolder
 from packager.threads import ThreadLimits, Threads
 
@@ -71,9 +71,7 @@ class EventHistory:
 
     async def wait_until_restored(self) -> None:
         """Wait for the past, unless it takes too long: it may still come later."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.restore_seconds):
-                await self._restored.wait()
+        await wait_within(self._limits.restore_seconds, self._restored.wait())
 
     async def run(self) -> None:
         """Restore the past, then write until it is closed or cancelled; what is published by then is kept."""
@@ -82,13 +80,13 @@ class EventHistory:
                 if await self._attempt(self._restore):
                     self._restored.set()
                 else:
-                    await _set_within(self._closed, self._limits.history_retry_seconds)
+                    await wait_within(self._limits.history_retry_seconds, self._closed.wait())
             while not self._closed.is_set():
                 await self._write()
                 # A disk that has failed is tried again after a while, not with each event.
                 pause = WRITE_SECONDS if self.trouble is None else self._limits.history_retry_seconds
-                await _set_within(self._closed, pause)
-                await _set_within(self._news, self._limits.history_look_seconds)
+                await wait_within(pause, self._closed.wait())
+                await wait_within(self._limits.history_look_seconds, self._news.wait())
         finally:
             # A thread's work goes on when its task was cancelled.
             if self._job is not None:
@@ -166,10 +164,3 @@ class EventHistory:
         self._news.set()
         await asyncio.wait((waiter,), timeout=self._limits.stored_seconds)
         self._stored.discard(waiter)
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but not for longer than a time."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

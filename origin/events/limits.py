@@ -63,6 +63,7 @@ class EventLimits:
     """The limits of a server's event channels.
 
     Attributes:
+        channels_per_reader: most channels that one connection reads.
         sockets: limits of the messages of a WebSocket.
         history_seconds: how long events are kept; an eighth longer on disk.
         disk_bytes: of all files of a channel; beyond, the oldest go.
@@ -79,9 +80,26 @@ class EventLimits:
         burst_seconds: for so long more of them may come at once.
         publisher_idle_seconds: how long a stream of events may pause.
         answered_ids: ids that an answer names; of more events it names the newest.
+        created_channels: most of them; as many deleted ones are remembered.
+        per_creator: most of one creator, but for the administrator.
+        per_address: most that clients of one address make with web tokens in an hour; None: the default.
+        created_bytes: of all their events in memory.
+        creation_bytes: of a request that makes or changes a channel.
+        journal_bytes: longest file of them that is read.
+        created_gone_seconds: for how long it is answered that a channel is gone whose events were kept for as
+            long as there was room.
+        created_idle_seconds: after so long without clients a channel is packed.
+        packed_bytes: most bytes of the events of a channel that is packed; more stay as they are.
+        packed_events: most events of such a channel: some ten milliseconds for reading them again.
+        created_beat_seconds: between two rounds of all channels with clients.
+        looked_at: channels that are looked at for one that may go where there is room for no more.
+        created_retry_seconds: after which a disk that took nothing is tried again, and clients may ask again.
+        created_restore_seconds: how long a starting server waits for its channels, which another one may
+            hold.
     """
 
     channel: ChannelLimits = field(default_factory=ChannelLimits)
+    channels_per_reader: int = 32
     event_bytes: int = 1 << 20
     publish_rate: float = 5000.0
     burst_seconds: float = 2.0
@@ -99,3 +117,17 @@ class EventLimits:
     stored_seconds: float = 2.0
     history_threads: int = 4
     presence_seconds: float = 1.0
+    created_channels: int = 100_000
+    per_creator: int = 1_000
+    per_address: int | None = None
+    created_bytes: int = 256 << 20
+    creation_bytes: int = 4 << 10
+    journal_bytes: int = 512 << 20
+    created_gone_seconds: float = 3600.0
+    created_idle_seconds: float = 10.0
+    packed_bytes: int = 512 << 10
+    packed_events: int = 2000
+    created_beat_seconds: float = 0.5
+    looked_at: int = 100
+    created_retry_seconds: float = 5.0
+    created_restore_seconds: float = 5.0

@@ -102,7 +102,7 @@ class SharedEventChannel:
         try:
             ids = await self._append(events)
         except EventsRefusedError as error:
-            raise NumberingUnavailableError(str(error), self._limits.event_retry_seconds) from None
+            raise NumberingUnavailableError(str(error), self._limits.retry_seconds) from None
         return [f"{one.epoch:x}-{one.position}" for one in ids]
 
     def publish_later(self, name: str, text: str) -> None:

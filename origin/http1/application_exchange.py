@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import MutableMapping
@@ -18,6 +17,7 @@ from origin.answers.asgi import GONE
 from origin.answers.pieces import TruncatedFileError
 from origin.http1.limits import HttpLimits
 from origin.http1.response_head import FAILURE, FAILURE_TEXT
+from packager.concurrency import wait_within
 
 log = structlog.get_logger()
 
@@ -56,9 +56,7 @@ async def wait_while_connected(request: Request, seconds: float) -> None:
     if exchange is None:
         await asyncio.sleep(seconds)
         return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await exchange.gone()
+    await wait_within(seconds, exchange.gone())
 
 
 def log_failure(path: str, error: Exception) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from starlette.types import Scope
-
 from origin.answers.asgi import GONE
-from origin.answers.heads import CommonLines, PlainHead
+from origin.answers.heads import CommonLines
 from origin.answers.pieces import Piece, TruncatedFileError
 from origin.answers.reply import Pending, Reply
 from origin.http.byte_ranges import SelectedRange
@@ -18,7 +16,6 @@ from origin.http1.application_exchange import log_failure
 from origin.http1.exchange import Exchange, ExchangeConnection
 from origin.http1.handler_exchange import HandlerExchange, PreparedRequest, RepeatedReply, is_in_memory
 from origin.http1.request_head import RequestLine
-from origin.http1.response_head import FAILURE, FAILURE_TEXT
 
 CLOSING = b"connection: close\r\n"
 
@@ -214,14 +211,7 @@ class FastAnswering:
     def _send_in_task(self, exchange: HandlerExchange, reply: Reply) -> None:
         """Send a reply whose bytes have to be awaited, as an application would."""
         connection = self._connection
-        scope: Scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": exchange.line.method,
-            "path": exchange.path,
-            "client": (exchange.client_host, 0),
-            "extensions": {},
-        }
+        scope = exchange.task_scope("1.1")
         sending = Exchange(connection, scope, expect_100_continue=False, keep_alive=exchange.keep_alive)
         scope["extensions"][GONE] = {"exchange": weakref.ref(sending)}
         run = sending.run(partial(exchange.send_in_task, reply, connection.fast_path.headers))
@@ -234,9 +224,7 @@ class FastAnswering:
 
     def fail(self, exchange: HandlerExchange) -> None:
         """Reply with 500: the handler has failed."""
-        # RFC 9110 §15.6.1.
-        body = (FAILURE_TEXT,) if exchange.line.method == "GET" else ()
-        self.send_reply(exchange, Reply(PlainHead(500, FAILURE), body))
+        self.send_reply(exchange, exchange.failure())
 
     def _on_sent(self, error: Exception | None) -> None:
         exchange = self._connection.active

@@ -20,6 +20,7 @@ from origin.http.byte_ranges import verbatim_range
 from origin.http1.access_log import AccessLog, RequestCounter
 from origin.http1.application_exchange import log_failure
 from origin.http1.request_head import RequestLine, around_range
+from origin.http1.response_head import FAILURE, FAILURE_TEXT
 
 log = structlog.get_logger()
 
@@ -222,6 +223,25 @@ class HandlerExchange:
         self._access_log.write(
             line.method, self.path, status, sent, self._started, self.client_host, line.token_label
         )
+
+    def task_scope(self, version: str) -> Scope:
+        """Return the ASGI scope of the request, for a reply that is sent in a task.
+
+        Args:
+            version: version of HTTP, such as "2".
+        """
+        return {
+            "type": "http",
+            "http_version": version,
+            "method": self.line.method,
+            "path": self.path,
+            "client": (self.client_host, 0),
+            "extensions": {},
+        }
+
+    def failure(self) -> Reply:
+        """Return the reply 500 (RFC 9110 §15.6.1): the handler has failed."""
+        return Reply(PlainHead(500, FAILURE), (FAILURE_TEXT,) if self.line.method == "GET" else ())
 
     async def send_in_task(
         self, reply: Reply, headers: Headers, scope: Scope, receive: Receive, send: Send

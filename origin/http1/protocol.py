@@ -100,14 +100,13 @@ class HttpProtocol(asyncio.Protocol):
         "_ended",
         "_ending",
         "_is_deferred",
-        "_is_excess",
         "_is_preface",
         "_is_taking",
-        "_is_too_many",
         "_peer",
         "_pipeline",
         "_reader",
         "_refusal",
+        "_refusing",
         "_relayed_from",
         "_retired",
         "_runs_handlers",
@@ -176,7 +175,9 @@ class HttpProtocol(asyncio.Protocol):
         self.keep_alive_seconds = config.timeout_keep_alive
         self._watch: ConnectionTimeouts
         self._zero_copy = False
-        self._is_excess = self._is_too_many = self._runs_handlers = self.has_handlers = False
+        self._runs_handlers = self.has_handlers = False
+        # What answers all requests of a connection beyond the limits; None on others.
+        self._refusing: ASGIApp | None = None
         # The limit that has counted this connection for its client's address.
         self._counted_by = UNLIMITED
         # Reads the client's address from the fields of a trusted proxy; None where the peer isn't one.
@@ -219,7 +220,8 @@ class HttpProtocol(asyncio.Protocol):
             self._peer = self.client_host or ""
         self._busy_until = self.turns.busy_until(self._peer)
         # Beyond the limit new connections are refused, and older ones are served on.
-        self._is_excess = len(self.connections) > self.limits.connections
+        if len(self.connections) > self.limits.connections:
+            self._refusing = UNAVAILABLE
         self._count_client()
         if len(self.connections) > self.limits.connections + REFUSED_CONNECTIONS:
             transport.abort()
@@ -229,7 +231,7 @@ class HttpProtocol(asyncio.Protocol):
         sends_files = sends_files and self._relayed_from is None
         self._zero_copy = sends_files and transport.get_extra_info("socket") is not None
         is_redirected = self.redirects_plain and self.scheme == "http"
-        self.has_handlers = not self._is_excess and not is_redirected
+        self.has_handlers = self._refusing is None and not is_redirected
         self._runs_handlers = self._zero_copy and self.has_handlers
         self._watch = ConnectionTimeouts(self, transport, self.loop, self.limits, self.keep_alive_seconds)
         if self._unread:
@@ -285,7 +287,7 @@ class HttpProtocol(asyncio.Protocol):
             if limit.acquire(host):
                 self._counted_by = limit
                 return
-            self._is_excess = self._is_too_many = True
+            self._refusing = TOO_MANY
         self.transport.abort()
 
     def pause_writing(self) -> None:
@@ -592,13 +594,11 @@ class HttpProtocol(asyncio.Protocol):
     @property
     def application(self) -> ASGIApp:
         """The application, or the refusal of all requests on a connection beyond the limits."""
-        if self._is_excess:
-            return TOO_MANY if self._is_too_many else UNAVAILABLE
-        return self.app
+        return self.app if self._refusing is None else self._refusing
 
     def application_for(self, head: RequestHead, scope: Scope) -> ASGIApp:
         """Return what answers a request: the application, a refusal, or the relay to the other process."""
-        other = None if self._is_excess else self.other_process
+        other = self.other_process if self._refusing is None else None
         # Requests with bodies are left to the other process: no bytes of them can lie in a parser when the
         # connection is handed over at the head of the next request.
         if other is None or not (head.has_body or other.answers(scope, upgrading=head.is_upgrade)):

@@ -17,6 +17,7 @@ from origin.http_streams.priority import goes_first
 from origin.http_streams.stream import (
     INTERNAL_ERROR,
     HttpStream,
+    StreamAnswer,
     StreamConnection,
     StreamTransport,
     value_of,
@@ -27,7 +28,7 @@ HIGH_WATER_BYTES = 64 * 1024
 """Bytes of a body in memory above which the application waits."""
 
 
-class ApplicationAnswer(ApplicationExchange):
+class ApplicationAnswer(ApplicationExchange, StreamAnswer):
     """The answer of the application on a stream.
 
     The application may let an object of its own write the body (`STREAM`), as on HTTP/1.

@@ -22,7 +22,7 @@ from origin.http_streams.application_answer import ApplicationAnswer
 from origin.http_streams.handler_answer import HandlerAnswer
 from origin.http_streams.priority import Priority, read_priority
 from origin.http_streams.request_head import read_request
-from origin.http_streams.stream import INTERNAL_ERROR, NO_ERROR, HttpStream, Rank, value_of
+from origin.http_streams.stream import INTERNAL_ERROR, NO_ERROR, HttpStream, Rank, StreamAnswer, value_of
 
 if TYPE_CHECKING:
     from origin.http1.handler_exchange import HandlerExchange
@@ -162,7 +162,7 @@ class MultiplexedConnection(abc.ABC):
 
     def _refuse_silently(self, stream: HttpStream) -> None:
         """Have no handler answer a request: the connection itself sends a refusal."""
-        stream.answer = _Refusal()
+        stream.answer = StreamAnswer()
         stream.is_request_over = True
 
     def _feed(self, stream: HttpStream, data: bytes) -> None:
@@ -384,22 +384,3 @@ class MultiplexedConnection(abc.ABC):
         self._sending.clear()
         for stream in streams:
             stream.answer.hang_up()
-
-
-class _Refusal:
-    """The answer to a request that nobody handles; see `StreamAnswer`."""
-
-    def feed(self, data: bytes) -> None:
-        pass
-
-    def end_body(self) -> None:
-        pass
-
-    def hang_up(self) -> None:
-        pass
-
-    def on_room(self) -> None:
-        pass
-
-    def on_end(self, error: Exception | None) -> None:
-        pass

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from functools import partial
 
-from starlette.types import Scope
-
-from origin.answers.heads import PlainHead
 from origin.answers.pieces import TruncatedFileError
 from origin.answers.reply import Reply
 from origin.http1.application_exchange import log_failure
 from origin.http1.handler_exchange import HandlerExchange
-from origin.http1.response_head import FAILURE, FAILURE_TEXT
 from origin.http_streams.application_answer import ApplicationAnswer
 from origin.http_streams.priority import goes_first
-from origin.http_streams.stream import CANCEL, INTERNAL_ERROR, HttpStream, StreamConnection, value_of
+from origin.http_streams.stream import (
+    CANCEL,
+    INTERNAL_ERROR,
+    HttpStream,
+    StreamAnswer,
+    StreamConnection,
+    value_of,
+)
 
 
-class HandlerAnswer:
-    """The answer of a handler on a stream; see `ReplyingConnection` and `StreamAnswer`."""
+class HandlerAnswer(StreamAnswer):
+    """The answer of a handler on a stream; see `ReplyingConnection`. All of its body is known."""
 
     def __init__(self, connection: StreamConnection, stream: HttpStream, exchange: HandlerExchange) -> None:
         self._connection = connection
         self._stream = stream
         self._exchange = exchange
-
-    def feed(self, data: bytes) -> None:
-        """Nothing to do: handlers answer requests without a body."""
-
-    def end_body(self) -> None:
-        """Nothing to do, as above."""
-
-    def on_room(self) -> None:
-        """Nothing to do: all of the body is known."""
 
     def send_reply(self, exchange: HandlerExchange, reply: Reply) -> None:
         """Send the reply of the handler."""
@@ -55,15 +49,7 @@ class HandlerAnswer:
     def _send_in_task(self, exchange: HandlerExchange, reply: Reply) -> None:
         """Send a reply whose bytes have to be awaited, as an application would."""
         connection = self._connection
-        scope: Scope = {
-            "type": "http",
-            "http_version": connection.version,
-            "method": exchange.line.method,
-            "path": exchange.path,
-            "client": (exchange.client_host, 0),
-            "extensions": {},
-        }
-        sending = ApplicationAnswer(connection, self._stream, scope)
+        sending = ApplicationAnswer(connection, self._stream, exchange.task_scope(connection.version))
         self._stream.answer = sending
         sending.start(partial(exchange.send_in_task, reply, connection.fast_path.headers))
 
@@ -76,10 +62,8 @@ class HandlerAnswer:
         """Reply with 500: the handler has failed."""
         if self._stream.body.is_complete:
             self._connection.reset(self._stream, INTERNAL_ERROR)
-            return
-        # RFC 9110 §15.6.1.
-        body = (FAILURE_TEXT,) if exchange.line.method == "GET" else ()
-        self.send_reply(exchange, Reply(PlainHead(500, FAILURE), body))
+        else:
+            self.send_reply(exchange, exchange.failure())
 
     def hang_up(self) -> None:
         """Stop waiting, and release what the reply holds."""

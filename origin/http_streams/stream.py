@@ -22,8 +22,11 @@ Rank = tuple[int, bool, bool, int]
 """The place of a stream among those that have bytes to send."""
 
 
-class StreamAnswer(Protocol):
-    """The answer to the request of a stream, as the connection sees it."""
+class StreamAnswer:
+    """The answer to the request of a stream, as the connection sees it; this one has nothing to do.
+
+    It stands for a refusal, whose bytes the connection itself sends.
+    """
 
     def feed(self, data: bytes) -> None:
         """Accept bytes of the request's body."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from media.mp4.fragments.cmaf_ingest import TrackUploadLimits
-from media.rtmp.connection import RtmpConnectionLimits
+from media.rtmp.chunks import RtmpConnectionLimits
 from origin.access.limits import RefusalLogLimits
 
 FRAGMENT_SECONDS = 15.0
@@ -38,7 +38,6 @@ class IngestLimits:
         gather_seconds: For which a publisher's messages are left in the system's buffer, so that several are
             read at once: to be woken up for each costs more than all that is done with it.
         soonest_seconds: As ``gather_seconds``, where a part lacks a frame that is due.
-        rtmp_linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
         rtmp: Of the messages of each connection.
         further_video_tracks: Video tracks of a stream beside the main one; OBS sends nine at most.
     """
@@ -63,7 +62,6 @@ class IngestLimits:
     rtmp_read_bytes: int = 64 << 10
     gather_seconds: float = 0.045
     soonest_seconds: float = 0.025
-    rtmp_linger_seconds: float = 2.0
     rtmp: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
     further_video_tracks: int = 9
 

@@ -416,7 +416,7 @@ class _RtmpSession:
         self._resume()
         # Where the client has reset the connection, ending our side of it isn't a ConnectionError.
         with contextlib.suppress(OSError):
-            async with asyncio.timeout(self._limits.rtmp_linger_seconds):
+            async with asyncio.timeout(self._limits.linger_seconds):
                 await self._flush()
                 if not self._transport.is_closing():
                     self._transport.write_eof()

@@ -89,9 +89,6 @@ class SrtServer:
                 log.warning("srt can't listen", port=self._port, **told, again_in=again_in)
                 await asyncio.sleep(again_in)
 
-    def close(self) -> None:
-        """Nothing: the channels end their publications, and with them the connections."""
-
     async def _serve_connections(self, library: Libsrt) -> None:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(

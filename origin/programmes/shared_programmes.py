@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import time
 import zlib
@@ -16,6 +15,7 @@ from packager.cluster.broadcast import Broadcast
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.lease import PREFIX
 from packager.cluster.node import ClusterNode
+from packager.concurrency import wait_within
 from packager.inflation import inflated
 from packager.past.programmes import Schedule
 from packager.programmes.store import (
@@ -139,9 +139,7 @@ class SharedProgrammes:
                 looked = -EXCHANGE_SECONDS
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._wake.wait()
+            await wait_within(LOOK_SECONDS, self._wake.wait())
 
     async def _look(self, *, everywhere: bool) -> None:
         """Read what has changed in Redis, and write what it lacks.

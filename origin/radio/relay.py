@@ -118,7 +118,7 @@ class Relay:
         splitter, reader, throttle = (
             Deinterleaver(metaint),
             block_reader_for(self.media_type),
-            Throttle(limits.relayed_source),
+            Throttle(limits.live_source),
         )
         budget = StepBudget()
         # Without a size: with one, what is short of it would be held back until more comes.

@@ -37,7 +37,7 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.radio.audio_source import AudioSource
 from packager.radio.folder_station import Station, StationOptions
 from packager.radio.intro import Intro, read_intro
-from packager.radio.limits import SimulcastLimits
+from packager.radio.limits import StationLimits
 from packager.radio.simulcast import NO_DVR, Simulcast, SimulcastOptions, StartLimit, StationDvr
 from packager.radio.source_client_station import SourceClientStation
 from packager.reader_guard import ReaderGuard
@@ -283,7 +283,7 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
     path = Path(options.intro).expanduser()
     try:
         with ReaderGuard(path):
-            return read_intro(path, limits.intro)
+            return read_intro(path, limits.station)
     except OSError as error:
         reason = error.strerror or str(error)
     except MediaError as error:
@@ -294,7 +294,7 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
 
 def simulcast_options(
     config: Config,
-    limits: SimulcastLimits,
+    limits: StationLimits,
     dvr_bucket: DvrBucket | None = None,
     stations: Sequence[RadioOptions] | None = None,
 ) -> dict[str, SimulcastOptions]:

@@ -311,9 +311,6 @@ class StationRecorder:
                             task.result()
                 await asyncio.sleep(LOOK_SECONDS)
 
-    def close(self) -> None:
-        """Do nothing, as no request waits here."""
-
     async def _own(self, epoch: int) -> None:
         """Make recordings until cancelled."""
         async with self.recordings.running():

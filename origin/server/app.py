@@ -20,7 +20,7 @@ from origin.events.channel_keys import ReadingPages
 from origin.events.created.routes import CreatedChannelsEndpoint
 from origin.events.created.routes import routes as event_routes
 from origin.events.multiplexing.merged_reader import ChannelDirectory
-from origin.events.multiplexing.reading import MultiplexedReading, MultiplexingLimits
+from origin.events.multiplexing.reading import MultiplexedReading
 from origin.events.multiplexing.routes import MultiplexingEndpoint
 from origin.events.multiplexing.routes import routes as multiplexing_routes
 from origin.events.routes import EventAnswers, EventsEndpoint
@@ -152,7 +152,7 @@ def _event_routes(services: Services, client_limits: ClientLimits) -> list[BaseR
         ChannelDirectory(events.channels, events.created),
         authorization,
         admission,
-        MultiplexingLimits(configured.event_channels_per_reader, limits.channel),
+        limits,
         services.guard,
     )
     return [

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -45,7 +45,7 @@ from origin.server.app import build_app, live_handler
 from origin.server.changes.live_changes import LiveChanges
 from origin.server.changes.radio_changes import RadioChanges
 from origin.server.changes.relay_changes import RelayChanges
-from origin.server.changes.service_reload import ServiceReload
+from origin.server.changes.service_reload import take_event_keys, take_stations
 from origin.server.endpoints.metrics import ServicesCollector
 from origin.server.endpoints.page import PLAYER
 from origin.server.http3_config import (
@@ -63,7 +63,7 @@ from origin.server.http_config import (
     wire_limits,
 )
 from origin.server.server import Ending, Server, address_of
-from origin.server.services.access_services import KeyReload, take_access, take_admin_token
+from origin.server.services.access_services import take_access, take_admin_token, take_token_keys
 from origin.server.services.cluster_services import makes_media, of_role
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
 from origin.server.services.demo_programmes import CHANNEL as DEMO
@@ -104,29 +104,42 @@ LOCK_LOOK_SECONDS = 0.02
 """Pause between two checks whether the previous server has left the data folder."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServerStart:
+    """The inputs of a server's start, beside its configuration.
+
+    Attributes:
+        reload: reads the configuration again; the functions that apply what is new are added to it.
+        demo: whether to add the demo's channels, station and (without an own library) films.
+        own_library: whether the configuration names a library.
+        files: the configuration file, if any.
+        limits: the limits that aren't configured.
+        make_workers: makes the processes that serve beside this one; None for no workers.
+        demo_secrets: folder of the demo's secrets; None without a demo, and where the data folder has them.
+        recording_places: the place in S3 of each channel's recordings, of all packagers of the cluster.
+    """
+
+    reload: ConfigReload
+    demo: bool
+    own_library: bool
+    files: Sequence[Path]
+    limits: Limits
+    make_workers: MakeWorkers | None
+    demo_secrets: Path | None = None
+    recording_places: Mapping[str, str] = field(default_factory=dict)
+
+
 async def serve(
     config: Config,
     finding_tools: Awaitable[Tools],
-    bound: socket_activation.Sockets | None = None,
-    *,
-    demo: bool,
-    own_library: bool,
-    file: Path | None = None,
-    limits: Limits | None = None,
-    reload: ConfigReload | None = None,
-    make_workers: MakeWorkers | None = None,
+    bound: socket_activation.Sockets | None,
+    start: ServerStart,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
         finding_tools: finds ffmpeg, or raises an error that says why there is none.
         bound: the listening sockets, if they are bound already.
-        demo: whether to add the demo's channels, station and (without an own library) films.
-        own_library: whether the configuration names a library.
-        file: the configuration file, if any.
-        limits: the limits that aren't configured; None: the usual ones.
-        reload: reads the configuration again; the functions that apply what is new are added to it.
-        make_workers: makes the processes that serve beside this one; None for no workers.
 
     Raises:
         CommandError: the address is taken, or the library is the folder of the server's data.
@@ -135,58 +148,23 @@ async def serve(
         SecretsError: the file of generated secrets can't be trusted.
         OSError: the library can't be read.
     """
-    limits = limits or Limits()
-    places = recording_places(config)
+    secrets = _demo_folder() if start.demo and not config.server.data else None
+    start = replace(start, recording_places=recording_places(config), demo_secrets=secrets)
     config = of_role(config)
     require_grpc(config)
     require_http3(config)
     with contextlib.ExitStack() as until_end:
         with ended_by_signals():
             bound = bound or socket_activation.inherit_or_bind(config)
-            start = _ServerStart(
-                bound,
-                limits,
-                () if file is None else (file,),
-                reload,
-                make_workers,
-                demo=demo,
-                demo_secrets=_demo_folder() if demo and not config.server.data else None,
-                own_library=own_library,
-                recording_places=places,
-            )
             try:
-                if demo and not (config.server.data or config.cluster.url):
+                if start.demo and not (config.server.data or config.cluster.url):
                     config = await SHARED_THREADS.run(until_end.enter_context, _with_demo_data(config))
-                ready = await _make_ready(config, finding_tools, start)
+                ready = await _make_ready(config, finding_tools, bound, start)
             except BaseException:
                 for sock in bound.every:
                     sock.close()
                 raise
         await _run(ready, start)
-
-
-@dataclass(frozen=True)
-class _ServerStart:
-    """The inputs of a server's start.
-
-    Attributes:
-        reload: reads the configuration again; the functions that apply what is new are added to it.
-        make_workers: makes the processes that serve beside this one; None for no workers.
-        demo: whether to add the demo's channels, station and films.
-        demo_secrets: folder of the demo's secrets; None without a demo, and where the data folder has them.
-        own_library: whether the configuration names a library.
-        recording_places: the place in S3 of each channel's recordings, of all packagers of the cluster.
-    """
-
-    bound: socket_activation.Sockets
-    limits: Limits
-    files: Sequence[Path]
-    reload: ConfigReload | None
-    make_workers: MakeWorkers | None
-    demo: bool
-    demo_secrets: Path | None
-    own_library: bool
-    recording_places: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -201,6 +179,7 @@ class _PreparedServer:
         reset_key: of HTTP/3; see `kept_reset_key`.
     """
 
+    bound: socket_activation.Sockets
     http_config: uvicorn.Config
     services: Services
     new_secrets: Sequence[MadeSecret]
@@ -210,10 +189,10 @@ class _PreparedServer:
 
 
 async def _make_ready(
-    config: Config, finding_tools: Awaitable[Tools], start: _ServerStart
+    config: Config, finding_tools: Awaitable[Tools], bound: socket_activation.Sockets, start: ServerStart
 ) -> _PreparedServer:
     """Make everything that the server needs, and wait until no other one listens on its sockets."""
-    limits, bound, demo = start.limits, start.bound, start.demo
+    limits, demo, followers = start.limits, start.demo, start.reload.followers
     # A configured channel of that name isn't the demo's.
     types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
     has_programmes = demo and not any(channel.name == DEMO for channel in config.live)
@@ -247,17 +226,18 @@ async def _make_ready(
     )
     services = await SHARED_THREADS.run(Services, config, tools, lock, facts, limits)
     services.registry.register(ServicesCollector(services))
-    followers = [] if start.reload is None else start.reload.followers
-    followers.append(services.publishers.take_keys)
-    followers.append(KeyReload(services.token_keys, config).follow)
-    followers.append(partial(take_access, services.guard))
-    followers.append(services.state_webhooks.follow)
-    followers.append(ServiceReload(services.events.keys, services.events.relays, services.stations).follow)
-    if start.reload is not None:
-        show = partial(_echo_secret, address_of(bound.http, config.server.host))
-        start.reload.changing += [one(services, show) for one in (LiveChanges, RadioChanges, RelayChanges)]
-        if services.waits_for_data:
-            services.add(TablesAtTakeover(made_tables, start.reload))
+    followers += [
+        services.publishers.take_keys,
+        partial(take_token_keys, services.token_keys, config),
+        partial(take_access, services.guard),
+        services.state_webhooks.follow,
+        partial(take_event_keys, services.events),
+        partial(take_stations, services.stations),
+    ]
+    show = partial(_echo_secret, address_of(bound.http, config.server.host))
+    start.reload.changing += [one(services, show) for one in (LiveChanges, RadioChanges, RelayChanges)]
+    if services.waits_for_data:
+        services.add(TablesAtTakeover(made_tables, start.reload))
     services.reload = start.reload
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server))
@@ -287,21 +267,18 @@ async def _make_ready(
         address_of(bound.http, config.server.host),
         TAKEOVER_LOOK_SECONDS,
     )
-    return _PreparedServer(http_config, services, secrets.made, lock, certificates, reset_key)
+    return _PreparedServer(bound, http_config, services, secrets.made, lock, certificates, reset_key)
 
 
-async def _restored_tables(
-    config: Config, book: RecordBook | None, reload: ConfigReload | None
-) -> MadeTables:
+async def _restored_tables(config: Config, book: RecordBook | None, reload: ConfigReload) -> MadeTables:
     """Read the tables that were made at run time, and have a reload keep them."""
-    tables = MadeTables(None if config.cluster.url or reload is None else book)
+    tables = MadeTables(None if config.cluster.url else book)
     try:
         await tables.restore()
     except OSError as error:
         log.error("what was made at run time can't be read", reason=str(error))
-    if reload is not None:
-        reload.with_made = tables.added_to
-        reload.begin_with(await SHARED_THREADS.run(tables.added_to, reload.file))
+    reload.with_made = tables.added_to
+    reload.begin_with(await SHARED_THREADS.run(tables.added_to, reload.file))
     return tables
 
 
@@ -315,9 +292,9 @@ def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[so
     return [one for one in bound.http if not admin_port or one.getsockname()[1] != admin_port]
 
 
-async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
+async def _run(ready: _PreparedServer, start: ServerStart) -> None:
     """Serve until a signal ends the server, then release its resources."""
-    services, bound = ready.services, start.bound
+    services, bound = ready.services, ready.bound
     address = address_of(bound.http, services.config.server.host)
     admission = services.publishers.admission
     rtmp = RtmpServer(admission, services.limits.ingest)
@@ -342,12 +319,12 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
             grace_seconds=services.config.limits.shutdown_seconds,
         ),
         limits=services.limits.server,
-        make_listeners=_listeners(ready, bound, rtmp),
+        make_listeners=_listeners(ready, rtmp),
     )
     services.traffic.count_connections(lambda: server.connection_count)
     try:
         async with (
-            _address_kept(services.config, start),
+            _address_kept(ready, start),
             contextlib.nullcontext() if services.workers is None else services.workers.running(),
         ):
             await server.serve(sockets=bound.tcp)
@@ -366,9 +343,9 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _address_kept(config: Config, start: _ServerStart) -> AsyncIterator[None]:
+async def _address_kept(ready: _PreparedServer, start: ServerStart) -> AsyncIterator[None]:
     """Keep the server's own address beside its secrets, where commands on this machine find it."""
-    http, https = start.bound.http, start.bound.https
+    config, http, https = ready.services.config, ready.bound.http, ready.bound.https
     folder = data_folder(config) if start.demo_secrets is None else DataFolder(start.demo_secrets)
     if folder is None or not http:
         yield
@@ -384,11 +361,9 @@ async def _address_kept(config: Config, start: _ServerStart) -> AsyncIterator[No
         await SHARED_THREADS.run(kept.remove)
 
 
-def _listeners(
-    ready: _PreparedServer, bound: socket_activation.Sockets, rtmp: RtmpServer
-) -> list[MakeAcceptor]:
+def _listeners(ready: _PreparedServer, rtmp: RtmpServer) -> list[MakeAcceptor]:
     """Return what makes the acceptors of all sockets."""
-    services = ready.services
+    services, bound = ready.services, ready.bound
     limits = services.limits.server.listening
     context = None if ready.certificates is None else ready.certificates.context
     make_http: MakeListener = (
@@ -551,8 +526,8 @@ def _fit_descriptors(config: Config, allowed: int) -> Config:
     return msgspec.structs.replace(config, limits=limits)
 
 
-def _announce(services: Services, address: str, ready: _PreparedServer, start: _ServerStart) -> None:
-    bound = start.bound
+def _announce(services: Services, address: str, ready: _PreparedServer, start: ServerStart) -> None:
+    bound = ready.bound
     log.info("the server listens", address=address, library=str(services.library.storage))
     _log_missing_protection()
     click.echo(f"Headwater is at {_bold(address)}")

@@ -21,6 +21,7 @@ from origin.http_streams.connection import MultiplexedConnection
 from origin.server.services.limits import ServerLimits
 from origin.system.connection_acceptor import ConnectionAcceptor, MakeAcceptor
 from origin.system.end_signals import ended_by_signals
+from packager.concurrency import wait_within
 
 log = structlog.get_logger()
 
@@ -121,9 +122,7 @@ class Server(uvicorn.Server):
         late: a file's Last-Modified could be later than Date (RFC 9110 §8.8.2.1).
         """
         while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1 - time.time() % 1):
-                    await self._ending.wait()
+            await wait_within(1 - time.time() % 1, self._ending.wait())
 
     def ask_to_end(self) -> None:
         """Drain, and then shut down; called again, without draining, and then at once."""

@@ -41,12 +41,25 @@ class ListeningLimits:
         pause_seconds: from finding no room to looking again.
         kept_descriptors: descriptors that connections leave to everything else; of few descriptors a quarter.
         backlog: connections that the kernel keeps for later.
+        beat_seconds: between two readings of the clock.
+        kept_seconds: for how long a late beat is reported: longer than a monitor's interval.
+        late_seconds: a lateness that viewers notice, of the order of a part's duration.
+        held_seconds: for how long the loop's thread must have computed, and be late, to count as held by its
+            own work.
+        look_seconds: between two checks of the watching thread.
+        report_seconds: for how long after a warning further ones are logged at the level debug.
     """
 
     taken_at_once: int = 128
     pause_seconds: float = 0.25
     kept_descriptors: int = 16
     backlog: int = 2048
+    beat_seconds: float = 0.25
+    kept_seconds: float = 15.0
+    late_seconds: float = 1.0
+    held_seconds: float = 0.2
+    look_seconds: float = 0.1
+    report_seconds: float = 60.0
 
 
 DEFAULT_LIMITS = ListeningLimits()

@@ -11,10 +11,11 @@ import threading
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
+from origin.system.connection_acceptor import ListeningLimits
 
 FRAMES = 6
 """Number of innermost calls that are logged."""
@@ -22,29 +23,7 @@ FRAMES = 6
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopLagLimits:
-    """Limits of the measurement of the event loop's lag.
-
-    Attributes:
-        beat_seconds: between two readings of the clock.
-        kept_seconds: for how long a late beat is reported: longer than a monitor's interval.
-        late_seconds: a lateness that viewers notice, of the order of a part's duration.
-        held_seconds: for how long the loop's thread must have computed, and be late, to count as held by its
-            own work.
-        look_seconds: between two checks of the watching thread.
-        report_seconds: for how long after a warning further ones are logged at the level debug.
-    """
-
-    beat_seconds: float = 0.25
-    kept_seconds: float = 15.0
-    late_seconds: float = 1.0
-    held_seconds: float = 0.2
-    look_seconds: float = 0.1
-    report_seconds: float = 60.0
-
-
-DEFAULT_LIMITS = LoopLagLimits()
+DEFAULT_LIMITS = ListeningLimits()
 
 
 class LoopLag:
@@ -54,7 +33,7 @@ class LoopLag:
         holds: how often the loop was blocked by its own work.
     """
 
-    def __init__(self, limits: LoopLagLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, limits: ListeningLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._late: deque[tuple[float, float]] = deque(
             maxlen=round(self._limits.kept_seconds / self._limits.beat_seconds)

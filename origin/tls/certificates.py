@@ -134,9 +134,6 @@ class Certificates:
             await asyncio.sleep(CHECK_SECONDS)
             await self.reload()
 
-    def close(self) -> None:
-        """Do nothing: no request waits for a certificate."""
-
     async def reload(self) -> None:
         """Read the certificates again if their files have changed; what can't be read changes nothing."""
         try:

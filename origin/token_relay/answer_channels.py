@@ -84,7 +84,11 @@ class AnswerChannels:
     @property
     def refusal(self) -> str:
         """Why no answers are kept here; empty if they are."""
-        return "" if self.created.limits.channels else "limits.created_channels is 0, so no answers are kept"
+        return (
+            ""
+            if self.created.limits.created_channels
+            else "limits.created_channels is 0, so no answers are kept"
+        )
 
     def check(self) -> None:
         """Check that answers can be kept now.

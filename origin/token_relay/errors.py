@@ -47,7 +47,7 @@ class CompletionError(Exception):
         has_own_key: bool = False,
     ) -> None:
         super().__init__(text)
-        self._upstream = upstream
+        self.upstream = upstream
         self._body = body
         self.fields = fields
         self._has_own_key = has_own_key
@@ -70,18 +70,13 @@ class CompletionError(Exception):
         """Return the same error for another caller, who is to wait for so many seconds."""
         fields = {name: value for name, value in self.fields.items() if not name.startswith("retry-after")}
         fields["retry-after"] = str(max(1, round(seconds)))
-        return CompletionError(str(self), self._upstream, self._body, fields, has_own_key=self._has_own_key)
+        return CompletionError(str(self), self.upstream, self._body, fields, has_own_key=self._has_own_key)
 
     @property
     def status(self) -> int:
         """The status of the answer to the caller: the upstream server's, where that is about the request."""
-        is_ours = self._upstream in OURS and not self._has_own_key
-        return 502 if self._upstream < 400 or is_ours else self._upstream
-
-    @property
-    def upstream(self) -> int:
-        """The status of the upstream server's answer, or one that stands for its failure."""
-        return self._upstream
+        is_ours = self.upstream in OURS and not self._has_own_key
+        return 502 if self.upstream < 400 or is_ours else self.upstream
 
     @property
     def told(self) -> str:
@@ -97,13 +92,13 @@ class CompletionError(Exception):
             # As vLLM has sent them.
             return msgspec.json.encode({"error": found}).decode()
         if isinstance(found, dict) and (line := _line_in(found)):
-            return error_data(line, self._upstream)
+            return error_data(line, self.upstream)
         return ""
 
     @property
     def data(self) -> str:
         """The error as JSON of OpenAI's form, also for the middle of a stream."""
-        return self.told or error_data(str(self), self._upstream)
+        return self.told or error_data(str(self), self.upstream)
 
     @property
     def line(self) -> str:

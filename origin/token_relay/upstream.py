@@ -73,7 +73,7 @@ class Upstream:
     """
 
     def __init__(self, options: UpstreamOptions, limits: TokenRelayLimits) -> None:
-        self._url = options.url
+        self.url = options.url
         self.host = host_of(options.url)
         # A query, such as Azure's api-version, is for each address.
         path, self._mark, self._query = options.url.partition("?")
@@ -84,15 +84,10 @@ class Upstream:
         self._key, self._key_header = "", options.key_header
         self.change_key(options.key)
 
-    @property
-    def url(self) -> str:
-        """Address of the server's chat completions."""
-        return self._url
-
     def change_key(self, key: str) -> None:
         """Use another key from the next request on; empty for none."""
         # Answers that are under way may still repeat the former one.
-        self._redactor = Redactor.of((key, self._key, *secrets_of(self._url)))
+        self._redactor = Redactor.of((key, self._key, *secrets_of(self.url)))
         self._key = key
         self._fields = {"content-type": JSON, "accept-encoding": "identity", "user-agent": "Headwater"}
         self._fields |= self._key_field(key)
@@ -105,12 +100,12 @@ class Upstream:
 
     def _redactor_of(self, asked: UpstreamRequest) -> Redactor:
         """Return what removes secrets from an answer: the caller's own key, too, as others may read it."""
-        return Redactor.of((asked.key, self._key, *secrets_of(self._url))) if asked.key else self._redactor
+        return Redactor.of((asked.key, self._key, *secrets_of(self.url))) if asked.key else self._redactor
 
     def change_keys(self, keys: Mapping[str, str]) -> None:
         """Use another key where there is one for this server's address."""
-        if self._url in keys:
-            self.change_key(keys[self._url])
+        if self.url in keys:
+            self.change_key(keys[self.url])
 
     @property
     def has_base(self) -> bool:
@@ -118,7 +113,7 @@ class Upstream:
         return self._base is not None
 
     def _address(self, path: str) -> str:
-        return self._url if self._base is None else f"{self._base}{path}{self._mark}{self._query}"
+        return self.url if self._base is None else f"{self._base}{path}{self._mark}{self._query}"
 
     async def stream(
         self,

@@ -99,7 +99,7 @@ class WorkerServices:
         self.events = WorkerEventChannels(self.config, self.limits, count)
         count = functools.partial(self.traffic.add_bytes, "radio")
         self.stations = WorkerStations(start.number, self.config, self.limits, count)
-        self.loop_lag = LoopLag(self.limits.server.loop_lag)
+        self.loop_lag = LoopLag(self.limits.server.listening)
         self._registry = CollectorRegistry()
         self._registry.register(_WorkerCollector(self))
         ProcessCollector(registry=self._registry)

@@ -22,7 +22,7 @@ from functools import partial
 
 import structlog
 import uvloop
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from origin.config import logging_setup
 from origin.config.options import Config, redactor_of
@@ -32,7 +32,7 @@ from origin.http1.protocol import http_protocol
 from origin.http2.connection import Http2Connection
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.server import Ending, Server
-from origin.server.services.access_services import KeyReload, take_access
+from origin.server.services.access_services import take_access, take_token_keys
 from origin.server.services.limits import ServerLimits
 from origin.system import malloc
 from origin.system.connection_acceptor import SocketListener
@@ -53,7 +53,7 @@ from origin.workers.messages import (
 )
 from origin.workers.packet_socket import PacketSocket, receive_packet
 from origin.workers.services import WorkerServices, build_app, live_handler
-from packager.concurrency import background_task
+from packager.concurrency import background_task, wait_within
 from packager.replication.log_follower import LogFollower
 from packager.threads import SHARED_THREADS
 
@@ -114,12 +114,7 @@ class ControlProcess:
     def __init__(self, services: WorkerServices, packets: PacketSocket) -> None:
         self._services = services
         self._packets = packets
-        self._relay = ControlRequests(self._hand_over_request)
-
-    @property
-    def relay(self) -> ASGIApp:
-        """Answers a request with what the control process answers; the connection stays here."""
-        return self._relay
+        self.relay = ControlRequests(self._hand_over_request)
 
     @property
     def has_room(self) -> bool:
@@ -187,16 +182,13 @@ class WorkerRun:
                 await self._server.serve(sockets=[*self._sockets, *self._tls_sockets])
         finally:
             # The control process takes the last connections, too.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limits.server.end_seconds):
-                    await self._packets.wait_until_sent()
+            await wait_within(limits.server.end_seconds, self._packets.wait_until_sent())
 
     async def _change_keys(self) -> None:
         """Apply the keys of each configuration that the control process has read again."""
-        reload = KeyReload(self._services.token_keys, self._start.config)
         while True:
             new = await self._key_changes.get()
-            await reload.follow(new)
+            await take_token_keys(self._services.token_keys, self._start.config, new)
             await take_access(self._services.guard, new)
 
     async def _renew_certificates(self) -> None:

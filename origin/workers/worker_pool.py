@@ -52,6 +52,7 @@ from origin.workers.messages import (
     TlsStart,
 )
 from origin.workers.worker_process import WorkerProcess, WorkerState
+from packager.concurrency import wait_within
 from packager.encode.renditions import EncodedRenditions
 from packager.replication.log_server import LogServer
 from packager.retry_policy import FailureCount, RetryPolicy
@@ -327,9 +328,7 @@ class WorkerPool:
                         "a worker is started again", worker=place.number, reason=reason, again_in=pause
                     )
                     self.restarts += 1
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._ending.wait()
+                await wait_within(pause, self._ending.wait())
                 if place is not None:
                     self._free.append(place)
                     self._fill()

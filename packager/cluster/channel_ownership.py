@@ -28,7 +28,7 @@ from packager.cluster.limits import APPEND_BYTES, ClusterLimits
 from packager.cluster.log_stream import LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.cluster.shared_log import SharedLog
-from packager.concurrency import background_task
+from packager.concurrency import background_task, wait_within
 from packager.publish.date_ranges import MAX_DATE_RANGES, DateRangeError
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import StepBudget
@@ -217,9 +217,7 @@ class SharedChannel:
                         self._serve_own()
                     self._append_waiting()
                     self._news.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._limits.renew_seconds):
-                            await self._news.wait()
+                    await wait_within(self._limits.renew_seconds, self._news.wait())
             finally:
                 with contextlib.suppress(RedisUnavailableError):
                     await self._lease.release()

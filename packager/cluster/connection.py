@@ -7,7 +7,6 @@ many logs a node has, Redis isn't asked more often for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import re
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import structlog
 
 from packager.cluster.limits import ClusterLimits
+from packager.concurrency import wait_within
 from packager.retry_policy import FailureCount
 
 log = structlog.get_logger()
@@ -256,9 +256,7 @@ class RedisConnection:
     async def _watch(self) -> None:
         """Wait until Redis is lost, and check its configuration and clock at intervals meanwhile."""
         while self.is_up:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.redis_look_seconds):
-                    await self._is_down.wait()
+            await wait_within(self._limits.redis_look_seconds, self._is_down.wait())
             if self.is_up:
                 try:
                     async with asyncio.timeout(self._limits.call_seconds):

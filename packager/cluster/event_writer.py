@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventRetention, EventStreams
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
+from packager.concurrency import wait_within
 
 APPEND_EVENTS = 100
 """Most events that are appended at once."""
@@ -152,9 +152,7 @@ class EventWriter:
         deadline, was_sent = batch[0].deadline, False
         # Not by a time-out of the loop's around it all: a process that stood still knows the time first.
         while (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._connection.wait_until_up()
+            await wait_within(left, self._connection.wait_until_up())
             if not self._connection.is_up or time.monotonic() >= deadline:
                 continue
             was_sent = True

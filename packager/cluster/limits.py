@@ -44,7 +44,6 @@ class ClusterLimits:
         commands_at_once: most commands that a node waits for, and most that it carries out.
         waiting_commands: most commands that wait for a node there, and most requests that wait at a node
             until their commands are sent.
-        command_retry_seconds: when a refused client may try again: another node is the owner by then.
         waiting_events: most events of a node that wait for Redis.
         waiting_bytes: most bytes of events that wait for Redis.
         publish_seconds: for how long an event is tried to be appended; what isn't by then is refused.
@@ -55,18 +54,16 @@ class ClusterLimits:
         report_seconds: between two reports of how many readers a node has.
         changes_seconds: between two reports of changes, of channels that are made at run time.
         again_seconds: for how long a long poll that has its answer counts as a reader: it comes again.
-        event_retry_seconds: when who was refused may ask again.
+        retry_seconds: when a refused client may ask again: another node is the owner by then.
         tell_seconds: between two reports of a node.
         demand_look_seconds: between two checks of a packager.
         change_seconds: for how long a change is tried; what isn't made by then is refused.
         follow_seconds: for how long a change that was made is waited for here.
-        record_retry_seconds: when who was refused may ask again.
         gone_channels: most channels that are remembered as gone.
         gone_seconds: for how long, where events were kept for as long as there was room.
         changes: most changes in Redis; a node that is further behind reads all records.
         read_changes: most changes that are read at once.
         wait_seconds: for how long a read waits for changes.
-        record_pause_seconds: behind a read that failed.
         scanned: most records that are read, those of channels that are gone included.
         scanned_at_once: how many records are read at once, some more or less.
         restored_at_once: most records that a Redis is given at once.
@@ -79,7 +76,7 @@ class ClusterLimits:
         hold_seconds: between two signs of life of a node with answers.
         up_seconds: for how long Redis has to be there before a node without signs counts as gone.
         stop_seconds: for how long a request to stop an answer waits for the node that publishes it.
-        answer_pause_seconds: behind a failure of Redis, and where it doesn't know an answer.
+        pause_seconds: behind a read that failed, and where Redis doesn't know an answer.
         looked_at_once: of how many answers the readers are asked for at once.
         last_seconds: for which a server that ends sends what is left.
         connect_seconds: for how long a connection is waited for.
@@ -112,7 +109,6 @@ class ClusterLimits:
     end_seconds: float = 3.0
     commands_at_once: int = 16
     waiting_commands: int = 256
-    command_retry_seconds: int = 2
     waiting_events: int = 10_000
     waiting_bytes: int = 16 << 20
     publish_seconds: float = 4.0
@@ -123,18 +119,16 @@ class ClusterLimits:
     report_seconds: float = 1.0
     changes_seconds: float = 0.2
     again_seconds: float = 0.5
-    event_retry_seconds: int = 2
+    retry_seconds: int = 2
     tell_seconds: float = 1.0
     demand_look_seconds: float = 0.25
     change_seconds: float = 4.0
     follow_seconds: float = 1.0
-    record_retry_seconds: int = 2
     gone_channels: int = 100_000
     gone_seconds: float = 3600.0
     changes: int = 10_000
     read_changes: int = 500
     wait_seconds: float = 0.5
-    record_pause_seconds: float = 0.1
     scanned: int = 1_000_000
     scanned_at_once: int = 500
     restored_at_once: int = 100
@@ -146,6 +140,6 @@ class ClusterLimits:
     hold_seconds: float = 0.5
     up_seconds: float = 3.0
     stop_seconds: float = 2.0
-    answer_pause_seconds: float = 0.1
+    pause_seconds: float = 0.1
     looked_at_once: int = 100
     last_seconds: float = 1.0

@@ -23,10 +23,10 @@ from packager.cluster.log_reader import LogReader
 from packager.cluster.log_stream import LISTING, LogStream
 from packager.cluster.publisher_claim import PublisherClaim
 from packager.cluster.shared_log import CommandsOnDemand, LogServing, SharedLog
-from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.reader_guard import ReaderGuard
 from packager.replication.live_log import LIVE
+from packager.window.limits import PublishLimits
 from packager.window.log import CadenceEntry, Entry
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from packager.cluster.failover import begin_empty
 from packager.cluster.log_stream import EntryId, Snapshot
 from packager.publish.channel_commands import Commands
 from packager.publish.date_ranges import DateRangeError
-from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.replication.live_log import ElsewhereCommands, FollowedLiveLog
 from packager.replication.log_follower import FollowedPosition, HoleError
 from packager.step_budget import StepBudget
+from packager.window.limits import PublishLimits
 from packager.window.log import CadenceEntry, Entry
 from packager.window.log_encoding import encode
 from packager.window.snapshot import HeldSegmentsEntry, SegmentMediaEntry, WindowStateEntry

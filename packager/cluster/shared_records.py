@@ -26,6 +26,7 @@ from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import KEEP_TYPE, EventStreams
 from packager.cluster.limits import ClusterLimits
+from packager.concurrency import wait_within
 from packager.reader_guard import ReaderGuard
 
 log = structlog.get_logger()
@@ -353,9 +354,7 @@ class SharedRecords:
         """Carry out a change, again and again until it is known to be, or its time is over."""
         deadline, was_sent = time.monotonic() + self._limits.change_seconds, False
         while (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._connection.wait_until_up()
+            await wait_within(left, self._connection.wait_until_up())
             if not self._connection.is_up:
                 continue
             was_sent = True
@@ -367,7 +366,7 @@ class SharedRecords:
             except RedisUnavailableError:
                 continue
             except MalformedError:
-                await asyncio.sleep(self._limits.record_pause_seconds)
+                await asyncio.sleep(self._limits.pause_seconds)
                 continue
             if refusal:
                 raise RecordRefusedError(refusal)
@@ -411,7 +410,7 @@ class SharedRecords:
                     if not await self._follow():
                         self._run = None
                 except RedisUnavailableError:
-                    await asyncio.sleep(self._limits.record_pause_seconds)
+                    await asyncio.sleep(self._limits.pause_seconds)
 
     async def _go_on(self) -> None:
         """Continue behind the known changes, or begin anew where Redis hasn't those."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from packager.concurrency import background_task
+from packager.concurrency import background_task, wait_within
 from packager.dvr import stored_cadence
 from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.disk_rendition import DvrFolder, Faults, Survey
@@ -445,15 +444,11 @@ class DiskArchive:
             try:
                 yield
             finally:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._limits.drain_seconds):
-                        await self._queue.idle()
+                await wait_within(self._limits.drain_seconds, self._queue.idle())
 
     async def settle(self) -> None:
         """Wait until all finished segments are on disk, for ``settle_seconds`` at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.settle_seconds):
-                await self._queue.idle()
+        await wait_within(self._limits.settle_seconds, self._queue.idle())
 
 
 def _bytes_of(found: dict[str, StoredRendition]) -> int:

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from media.errors import MediaError, UnsupportedError
+from packager.concurrency import wait_within
 from packager.encode.encode_queue import MAX_FILMS, EncodedMedia, EncodeLimits, WantedSegment
 from packager.encode.renditions import ENCODING, EncodedRendition, EncodedRenditions, find_rendition
 from packager.encode.segment_encoder import INIT
@@ -237,14 +238,9 @@ class Preparation:
                 is_disk_usable = is_disk_usable and await self._guarded(film, self._prepare(film))
             is_settled = is_disk_usable and not self._reasons and not self._is_unsaved
             pause = self._limits.prepared_check_seconds if is_settled else self._limits.prepared_retry_seconds
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
+            await wait_within(pause, self._changed.wait())
             async with self._changing:
                 await self._save_later()
-
-    def close(self) -> None:
-        """Do nothing: no request waits for a preparation."""
 
     def _load(self) -> None:
         """Read the list, and pin the films' segments."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from media.errors import MalformedError, MediaError
 from packager.export.ladder import EncodingProgress, Ladder
-from packager.export.limits import ExportLimits
 from packager.export.package_record import (
     MASTER_NAME,
     RECORD_NAME,
@@ -50,6 +49,9 @@ OLD = ".old"
 
 Progress = Callable[[str, int, int], None]
 """Takes the name of the input, the segments that are written, and the number of all of its."""
+
+LOOK_SECONDS = 0.2
+"""Pause between two checks whether another run still packages the same film to the same place."""
 
 OTHER_RUN_SECONDS = 3600.0
 """Longest wait for another run that packages the same film to the same place; none is for a killed run."""
@@ -149,7 +151,6 @@ def export(
     report: ExportReport | None = None,
     *,
     single_file: bool = False,
-    limits: ExportLimits | None = None,
     ladder: Ladder | None = None,
 ) -> FilmOutcome:
     """Package films, except those that an earlier run has written and that haven't changed.
@@ -159,7 +160,6 @@ def export(
         out: the folder for the result; made when missing.
         report: the functions that are called during the export.
         single_file: whether all segments of a track go into one file.
-        limits: how long another run is waited for.
         ladder: which renditions are encoded; None for none.
 
     Returns:
@@ -174,7 +174,7 @@ def export(
     if ladder is not None and report is not None:
         _announce(packages, report, ladder)
     for one in packages:
-        outcome.add(package(one, report, limits, ladder))
+        outcome.add(package(one, report, ladder))
     return outcome
 
 
@@ -182,7 +182,7 @@ def _announce(packages: Iterable[Package], report: ExportReport, ladder: Ladder)
     """Report how long the films are of which something may have to be encoded."""
     for one in packages:
         if len(one.sources) == 1:
-            exporter = _Exporter(one.out, one.layout, report, ExportLimits(), ladder)
+            exporter = _Exporter(one.out, one.layout, report, ladder)
             if seconds := exporter.seconds_left(one.sources[0]):
                 report.planned(str(one.sources[0].path), seconds)
 
@@ -190,7 +190,6 @@ def _announce(packages: Iterable[Package], report: ExportReport, ladder: Ladder)
 def package(
     one: Package,
     report: ExportReport | None = None,
-    limits: ExportLimits | None = None,
     ladder: Ladder | None = None,
 ) -> FilmOutcome:
     """Package some films, and the title whose renditions they are; see `export`.
@@ -201,7 +200,7 @@ def package(
     report = report or ExportReport()
     outcome = FilmOutcome()
     ladder = ladder if len(one.sources) == 1 else None
-    exporter = _Exporter(one.out, one.layout, report, limits or ExportLimits(), ladder)
+    exporter = _Exporter(one.out, one.layout, report, ladder)
     done: list[_Done] = []
     for source in one.sources:
         with _noting_failure(outcome, report), _removing_empty(one.out.joinpath(*source.place[:-1])):
@@ -265,7 +264,6 @@ class _Exporter:
     Attributes:
         layout: how segments are laid out in files.
         report: the functions that are called during the export.
-        limits: how long another run is waited for.
         ladder: which renditions are encoded; None for none.
         folders: knows what is beside the films.
     """
@@ -273,7 +271,6 @@ class _Exporter:
     out: Path
     layout: str
     report: ExportReport
-    limits: ExportLimits
     ladder: Ladder | None = None
     folders: Folders = field(default_factory=Folders)
 
@@ -401,7 +398,7 @@ class _Exporter:
             if time.monotonic() > until:
                 raise OSError(errno.EBUSY, "another run writes to it, and doesn't end", folder.path)
             self.report.progress(film, 0, record.segments)
-            time.sleep(self.limits.look_seconds)
+            time.sleep(LOOK_SECONDS)
 
     def _write_outputs(self, folder: OpenFolder, film: Film, name: str, record: Record) -> Record:
         done = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from packager.export.limits import ExportLimits
 from packager.retry_policy import RetryPolicy
 
 WORKER_SECONDS = 5
@@ -42,7 +41,6 @@ class JobsLimits:
 
     Attributes:
         package: of the packaging of films.
-        export: how such a job waits for another run of the same film.
         thumbnails: of the drawing of a film's small pictures.
         queue_answer_seconds: how long a connection, and an answer, may take.
         queue_connections: most connections to Redis.
@@ -52,7 +50,6 @@ class JobsLimits:
     """
 
     package: JobLimits = field(default_factory=JobLimits)
-    export: ExportLimits = field(default_factory=ExportLimits)
     thumbnails: JobLimits = field(
         default_factory=lambda: JobLimits(
             waiting=1000, attempts=2, seconds=180, silent_seconds=5, sweep_seconds=2, kept_seconds=60

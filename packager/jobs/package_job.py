@@ -8,7 +8,6 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,6 @@ import msgspec
 
 from packager.export.export import ExportReport, FilmOutcome, Package, package, plan
 from packager.export.ladder import ladder_of
-from packager.export.limits import ExportLimits
 from packager.export.sources import PackagedFilm
 from packager.jobs.job import Arguments, Job, JobKind, Progress
 from packager.jobs.limits import JobLimits
@@ -84,16 +82,12 @@ def _version(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def package_kind(limits: JobLimits, export: ExportLimits) -> JobKind:
-    """Make what does these jobs.
-
-    Args:
-        export: how one waits for another run of the same film.
-    """
-    return JobKind(NAME, partial(_run, export), limits)
+def package_kind(limits: JobLimits) -> JobKind:
+    """Make what does these jobs."""
+    return JobKind(NAME, _run, limits)
 
 
-async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+async def _run(arguments: Arguments, progress: Progress) -> dict[str, Any]:
     """Package in a thread; one that is to end does so behind its next segment, and another goes on there."""
     request = msgspec.convert(arguments, _PackageRequest)
     one = Package(
@@ -111,7 +105,7 @@ async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -
         progress(done, total)
 
     working = asyncio.ensure_future(
-        SHARED_THREADS.run(package, one, ExportReport(told, left_out.append, lambda _: None), limits, ladder)
+        SHARED_THREADS.run(package, one, ExportReport(told, left_out.append, lambda _: None), ladder)
     )
     try:
         outcome = await asyncio.shield(working)

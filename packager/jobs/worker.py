@@ -11,6 +11,7 @@ import structlog
 from saq.types import PartialTimersDict
 from saq.worker import Worker as SaqWorker
 
+from packager.concurrency import wait_within
 from packager.jobs.job import JobKind
 from packager.jobs.limits import WORKER_SECONDS, JobsLimits
 from packager.jobs.redis_queue import UNREACHABLE, SweptQueue, json_bytes
@@ -91,6 +92,4 @@ async def _give_signs(job: SaqJob, reached: list[int], over: asyncio.Event, seco
     while not over.is_set():
         with contextlib.suppress(*UNREACHABLE):
             await job.update(meta={"done": reached[0], "total": reached[1]})
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await over.wait()
+        await wait_within(seconds, over.wait())

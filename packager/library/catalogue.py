@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from packager.bounded_dict import BoundedDict
+from packager.concurrency import wait_within
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_endings import CONTAINERS, PLAYLIST_ENDING, SOUND_ENDINGS
 from packager.library.file_listing import (
@@ -354,9 +355,7 @@ class Catalogue:
         """Have items inspected, and wait for that unless they are many."""
         self._want(items)
         if patience is None or sum(one not in self._known for one in items) <= self.limits.awaited_files:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._wait_for(items)
+            await wait_within(patience, self._wait_for(items))
 
     def _want(self, items: Iterable[Renditions | File]) -> None:
         for item in items:

@@ -71,9 +71,6 @@ class FolderState:
                 await SHARED_THREADS.run(self.look)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def close(self) -> None:
-        """Do nothing: the service ends with its task."""
-
     def _device_and_emptiness(self) -> tuple[int, bool]:
         # Read as a request would, not only examined: another user's folder can be examined, too.
         with os.scandir(self._folder) as entries:

@@ -19,7 +19,7 @@ from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.mp4.fragments.moof import total_duration
 from media.packets import Packet
 from media.stream_reader import CLOCK_RATE, StreamChunk
-from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
+from packager.concurrency import LAST_LOOK_SECONDS, running_tasks, wait_within
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.live.rendition_output import Feed
 from packager.live.run import ChannelRun, SourceEndedError
@@ -262,9 +262,7 @@ class _Taker:
         while True:
             self._paced.clear()
             # Data that comes meanwhile may bring the release forward.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pacer.wait(time.monotonic())):
-                    await self._paced.wait()
+            await wait_within(self._pacer.wait(time.monotonic()), self._paced.wait())
             await self._release()
 
     async def finish(self) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from media.errors import MalformedError
 from media.hls.date_range import DateRange, read_date_range
+from packager.concurrency import wait_within
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
@@ -114,9 +115,7 @@ class LiveEvent:
         self._again.clear()
         # The outcome of this event, as another one may begin meanwhile.
         outcome = self._outcome
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.event_end_seconds):
-                await outcome.is_told.wait()
+        await wait_within(self._limits.event_end_seconds, outcome.is_told.wait())
         return outcome.recording
 
     def begin(self) -> bool:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from packager.dvr.limits import DvrLimits
 from packager.forwarding.forwarder import ForwardLimits
-from packager.publish.limits import PublishLimits
 from packager.recordings.limits import RecordingsLimits
 from packager.retry_policy import RetryPolicy
 from packager.segment.limits import SegmentLimits
 from packager.sources.limits import SourceLimits
+from packager.window.limits import PublishLimits
 
 ENCODER_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=10.0)
 """When another ffmpeg is started behind the end of one."""

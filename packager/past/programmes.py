@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import accumulate
 from typing import Annotated
@@ -84,7 +84,7 @@ class Schedule:
 
     def __init__(self, programmes: Iterable[Programme] = ()) -> None:
         self._listed = sorted(programmes, key=_begin)
-        self._by_id = {one.id: one for one in self._listed}
+        self.by_id = {one.id: one for one in self._listed}
         # The latest end of each programme and of those before it: where it is early, none of them matters.
         self._latest_ends = list(accumulate((one.end_ms for one in self._listed), max))
 
@@ -98,12 +98,7 @@ class Schedule:
 
     def get(self, name: str) -> Programme | None:
         """Find a programme by its name."""
-        return self._by_id.get(name)
-
-    @property
-    def by_id(self) -> Mapping[str, Programme]:
-        """The programmes by their names."""
-        return self._by_id
+        return self.by_id.get(name)
 
     def touching(self, begin_ms: int, end_ms: int) -> Sequence[Programme]:
         """Return the programmes that have a part of a span, the earliest first.

@@ -25,8 +25,8 @@ from media.mp4.text import wvtt
 from packager.publish.dash_events import event_streams
 from packager.publish.dash_periods import LivePeriod, PeriodTracker, timeline_at
 from packager.publish.date_ranges import DateRanges
-from packager.publish.limits import BLOCK_PERIODS
 from packager.window.cadence import Cadence
+from packager.window.limits import BLOCK_PERIODS
 from packager.window.model import MEDIA_EXTENSION, Timeline
 from packager.window.rendition import Rendition, init_uri
 from packager.window.snapshot import PeriodsEntry

@@ -190,7 +190,7 @@ class PeriodTracker:
         self._has_gaps = has_gaps
         self._known: deque[Stretch] = deque()
         self._lasts: dict[int, int] = {}
-        self._seen = -1
+        self.seen = -1
         self._previous: LiveSegment | None = None
         # By their stretches' numbers, those that don't change any more.
         self._over: dict[int, LivePeriod] = {}
@@ -206,12 +206,12 @@ class PeriodTracker:
         window = self._windows[0]
         new = []
         for segment in reversed(window.listed):
-            if segment.number <= self._seen:
+            if segment.number <= self.seen:
                 break
             new.append(segment)
         for segment in reversed(new):
             # First: one that can't be read is in no stretch, and the others behind it are nevertheless.
-            self._seen = segment.number
+            self.seen = segment.number
             self._admit(segment)
         if window.open is not None and window.open.timeline is not None and self._breaks(window.open):
             self._begin(window.open)
@@ -226,33 +226,28 @@ class PeriodTracker:
         self._windows = windows
 
     @property
-    def seen(self) -> int:
-        """Number of the last segment that was followed."""
-        return self._seen
-
-    @property
     def needed(self) -> int:
         """Number of the oldest segment of which something may still be asked, to end a period."""
         done = self._over.keys() | self._ends.keys()
         pending = (one.number for one in self._known if one.number not in done)
-        begun = next(pending, self._seen)
-        return min(self._lasts.get(begun, begun), self._seen)
+        begun = next(pending, self.seen)
+        return min(self._lasts.get(begun, begun), self.seen)
 
     def state(self) -> Iterator[PeriodsEntry]:
         """Return a snapshot of the stretches, in pieces, from which another process continues."""
         previous = -1 if self._previous is None else self._previous.number
-        return _in_pieces(tuple(self._known), dict(self._lasts), self._seen, previous)
+        return _in_pieces(tuple(self._known), dict(self._lasts), self.seen, previous)
 
     def begin_from(self, entry: PeriodsEntry) -> None:
         """Append stretches of another process's state behind those before them."""
         self._known.extend(Stretch(one.number, one.start, one.media_time) for one in entry.stretches)
         self._lasts.update((one.number, one.last) for one in entry.stretches if one.last is not None)
-        self._seen, self._previous = entry.seen, self._windows[0].at(entry.previous)
+        self.seen, self._previous = entry.seen, self._windows[0].at(entry.previous)
 
     def take_over(self, newer: PeriodTracker) -> None:
         """Take the stretches of another tracker of the same renditions, which is given up."""
         self._known, self._lasts = newer._known, newer._lasts
-        self._seen, self._previous = newer._seen, newer._previous
+        self.seen, self._previous = newer.seen, newer._previous
         self._over.clear()
 
     def _admit(self, segment: LiveSegment) -> None:

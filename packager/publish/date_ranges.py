@@ -14,7 +14,7 @@ from fractions import Fraction
 from media.hls.attribute_values import EPOCH, date_time
 from media.hls.date_range import SPLICE_IN, DateRange
 from packager.bounded_dict import BoundedDict
-from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
+from packager.window.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.snapshot import DateRangesEntry
 
 MOST_DISTANT_SECONDS = 366 * 86_400

@@ -24,9 +24,9 @@ from packager.publish.dash_spans import DelayedManifest, SpanManifest, SpanManif
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_line_cache import History, playlist_segment
 from packager.publish.hls_multivariant import live_totals, multivariant_playlist
-from packager.publish.limits import BLOCK_PERIODS, DEFAULT_LIMITS, PublishLimits
 from packager.publish.start_point import start_offset
 from packager.window.cadence import Cadence
+from packager.window.limits import BLOCK_PERIODS, DEFAULT_LIMITS, PublishLimits
 from packager.window.model import LivePart, LiveSegment
 from packager.window.rendition import Rendition, init_uri, part_uri, variant_renditions
 from packager.window.snapshot import DateRangesEntry, PeriodsEntry

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from media.hls.media_playlist import Map, Older, Part, Segment
 from media.hls.precompressed_text import FilledText, SharedText, TextTemplate
-from packager.publish.limits import DEFAULT_LIMITS
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.model import LiveSegment
 from packager.window.rendition import MAP_EXTENSION, init_uri, segment_uri
 from packager.window.window import Window

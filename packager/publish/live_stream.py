@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from packager.bounded_dict import BoundedDict
 from packager.publish.channel_commands import Commands
 from packager.publish.hls import Presentation
-from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
+from packager.window.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, RenditionFormat
 from packager.window.model import (
     MEDIA_EXTENSION,
@@ -162,7 +162,7 @@ class FoldedLog:
             discontinuity_sequence=entry.discontinuity_sequence,
             has_past=entry.has_past,
         )
-        return Window(options, segment_store, self._limits.window, self._clock)
+        return Window(options, segment_store, self._limits, self._clock)
 
     def fold(self, entry: Entry) -> None:
         """Apply an entry that follows the cadence.

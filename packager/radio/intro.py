@@ -10,7 +10,7 @@ from media.errors import MediaError, UnsupportedError
 from media.mp3.frame import FrameHeader, parse_frame_header
 from media.mp3.reader import Frame, MpegAudioReader
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.limits import IntroLimits
+from packager.radio.limits import StationLimits
 from packager.reader_guard import ReaderGuard
 
 
@@ -41,7 +41,7 @@ class Intro:
         return "" if ours == theirs else f"it has {ours}, and the station {theirs}"
 
 
-def read_intro(path: Path, limits: IntroLimits) -> Intro:
+def read_intro(path: Path, limits: StationLimits) -> Intro:
     """Read an intro from a file. Blocks: call it in a thread.
 
     Raises:
@@ -49,9 +49,9 @@ def read_intro(path: Path, limits: IntroLimits) -> Intro:
         MediaError: it isn't MP3 or AAC of one format, or too long.
     """
     with path.open("rb") as file:
-        content = file.read(limits.size_bytes + 1)
-    if len(content) > limits.size_bytes:
-        raise UnsupportedError(f"the file is larger than {limits.size_bytes} bytes")
+        content = file.read(limits.intro_bytes + 1)
+    if len(content) > limits.intro_bytes:
+        raise UnsupportedError(f"the file is larger than {limits.intro_bytes} bytes")
     reader = MpegAudioReader()
     reader.receive_data(content)
     reader.receive_eof()

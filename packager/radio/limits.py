@@ -17,12 +17,19 @@ class StationLimits:
         late_seconds: how late the station may be and still catch up; beyond (an empty folder, a suspended
             machine) it restarts from now.
         ffmpeg_seconds: how long ffmpeg may block or write nothing before its track is abandoned.
+        starts: channels that may start at once; an encoder's start costs most.
+        start_seconds: how long a channel without segments counts as starting.
+        intro_bytes: largest file: eight minutes of 128 kbit/s.
     """
 
     tracks: int = 10_000
     read_bytes: int = 64 * 1024
     late_seconds: float = 5.0
     ffmpeg_seconds: float = 10.0
+    starts: int = 4
+    start_seconds: float = 20.0
+    channel: LiveLimits = field(default_factory=LiveLimits)
+    intro_bytes: int = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,28 +43,3 @@ class LiveSourceLimits:
 
     ahead_seconds: float = 10.0
     late_seconds: float = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulcastLimits:
-    """How stations' live channels start and stop.
-
-    Attributes:
-        starts: channels that may start at once; an encoder's start costs most.
-        start_seconds: how long a channel without segments counts as starting.
-    """
-
-    starts: int = 4
-    start_seconds: float = 20.0
-    channel: LiveLimits = field(default_factory=LiveLimits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntroLimits:
-    """Limits of what listeners hear first.
-
-    Attributes:
-        size_bytes: largest file: eight minutes of 128 kbit/s.
-    """
-
-    size_bytes: int = 8 << 20

@@ -27,7 +27,7 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.publish.channel_commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError
 from packager.radio.encoder_supply import BlockSupply
-from packager.radio.limits import SimulcastLimits
+from packager.radio.limits import StationLimits
 from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
 from packager.recordings.disk_recordings import FOR_EVER, Retention
@@ -101,7 +101,7 @@ class SimulcastOptions:
     part_duration: float = 1.0
     lead_seconds: float = 0.0
     dvr: StationDvr = NO_DVR
-    limits: SimulcastLimits = field(default_factory=SimulcastLimits)
+    limits: StationLimits = field(default_factory=StationLimits)
 
 
 def empty_windows(options: SimulcastOptions) -> CadenceEntry:
@@ -118,7 +118,7 @@ class StartLimit:
         limits: how many may start at once, and how long each counts as starting.
     """
 
-    def __init__(self, limits: SimulcastLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: StationLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
         self._begun: dict[Callable[[], bool], float] = {}

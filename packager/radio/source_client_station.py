@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator
 
+from packager.concurrency import wait_within
 from packager.radio.audio_blocks import AudioBlock, Throttle
 from packager.radio.audio_source import NO_STATION_INFO, StationInfo
 from packager.radio.limits import LiveSourceLimits
@@ -78,9 +78,7 @@ class SourceClientStation:
     async def wait_for_change(self, seconds: float) -> None:
         """Wait until a source client comes or leaves, but no longer than for some time."""
         self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        await wait_within(seconds, self._changed.wait())
 
     def connect(
         self, media_type: str, bitrate: int = 0, station_info: StationInfo = NO_STATION_INFO

@@ -304,9 +304,6 @@ class BucketRecordings:
             if recording.has_own(name):
                 client.delete(f"{folder}/{name}")
 
-    def close(self) -> None:
-        """Do nothing, as no request waits here."""
-
     def _find(self, doubted: Collection[str]) -> dict[str, BucketRecording]:
         # Earlier versions noted nothing. They aren't waited for before the first list.
         for one in islice((one for one in self if one.is_unsure), HEADS_A_LOOK):

@@ -92,9 +92,6 @@ class RecordingCopies:
                 self.trouble = ""
             await asyncio.sleep(pause)
 
-    def close(self) -> None:
-        """Do nothing, as no request waits here."""
-
     async def copy_all(self) -> None:
         """Copy all recordings that aren't copied yet.
 

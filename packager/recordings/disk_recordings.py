@@ -331,7 +331,7 @@ class Recordings:
         limits: RecordingsLimits = DEFAULT_LIMITS,
     ) -> None:
         self._limits = limits
-        self._place = DataFolder.at(place)
+        self.place = DataFolder.at(place)
         self._channel = channel
         self._retention = retention
         self._known: dict[str, Recording] = {}
@@ -364,7 +364,7 @@ class Recordings:
     def _load(self) -> list[Recording]:
         found, unknown = [], 0
         try:
-            folder = self._place.open()
+            folder = self.place.open()
         except FileNotFoundError:
             return []
         with folder:
@@ -386,7 +386,7 @@ class Recordings:
             log.warning(
                 "folders that aren't recordings stay",
                 channel=self._channel,
-                folder=str(self._place),
+                folder=str(self.place),
                 count=unknown,
             )
         return found
@@ -401,7 +401,7 @@ class Recordings:
                 size = _size_of(inner, metadata.renditions) if self._retention.size else None
         except (NotOursError, FileNotFoundError):
             return None
-        return Recording(metadata, self._place / name, size, self._limits)
+        return Recording(metadata, self.place / name, size, self._limits)
 
     async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> bool:
         """Make a recording of a DVR, then the head of its MP4; False where there is nothing to record.
@@ -410,16 +410,11 @@ class Recordings:
             OSError: it can't be made.
         """
         known = [one.metadata for one in self._known.values()]
-        metadata = await SHARED_THREADS.run(seal, DataFolder.at(dvr), self._place, ending, known)
+        metadata = await SHARED_THREADS.run(seal, DataFolder.at(dvr), self.place, ending, known)
         if metadata is None:
             return False
         await self.add(metadata)
         return True
-
-    @property
-    def place(self) -> DataFolder:
-        """The folder of the recordings."""
-        return self._place
 
     @property
     def metadata(self) -> list[RecordingMetadata]:
@@ -456,7 +451,7 @@ class Recordings:
         recording = self._known.get(metadata.id)
         if is_new := recording is None:
             recording = self._known[metadata.id] = Recording(
-                metadata, self._place / metadata.id, limits=self._limits
+                metadata, self.place / metadata.id, limits=self._limits
             )
             log.info(
                 "event recorded",
@@ -509,7 +504,7 @@ class Recordings:
     async def _remove(self, name: str) -> bool:
         """Remove a recording that isn't known any more; False where that is to be tried again."""
         try:
-            whole = await SHARED_THREADS.run(_remove, self._place, name, MAX_REMOVED_FOLDERS)
+            whole = await SHARED_THREADS.run(_remove, self.place, name, MAX_REMOVED_FOLDERS)
         except FileNotFoundError:
             pass  # somebody else has removed it, or the next start removes what an earlier attempt has left
         except OSError as error:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from packager.concurrency import background_task
+from packager.concurrency import background_task, wait_within
 from packager.dvr.segment_sources import SegmentSource
 from packager.past.programmes import Programme, Schedule
 from packager.recordings.kept_spans import DiskSpans, KeptSpan, KeptSpans, SpansState
@@ -260,9 +260,7 @@ class SpanKeeper:
                 self._note(f"a fault of the program: {type(error).__name__}")
             else:
                 self._note("")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.span_look_seconds):
-                    await self._wake.wait()
+            await wait_within(self._limits.span_look_seconds, self._wake.wait())
 
     def _note(self, fault: str) -> None:
         if fault and fault != self._fault:

@@ -17,9 +17,9 @@ from media.errors import MalformedError
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from packager.publish.channel_commands import RecordingState
-from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
 from packager.replication.log_entries import Place, place_of, read_message
+from packager.window.limits import PublishLimits
 from packager.window.log import CadenceEntry, Entry
 from packager.window.log_encoding import LogDecoder, encode
 from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry

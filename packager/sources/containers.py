@@ -89,7 +89,7 @@ def _is_sync(head: bytes, mask: int, value: int) -> bool:
 CONTAINERS: Mapping[str, ReceivedContainer] = {
     "flv": ReceivedContainer(
         begins=lambda head: head.startswith(b"FLV"),
-        reader=lambda limits: FlvReader(limits.flv),
+        reader=lambda limits: FlvReader(limits.flv_tag_bytes),
         has_packets=True,
         is_fetched=True,
         is_published=True,
@@ -98,8 +98,8 @@ CONTAINERS: Mapping[str, ReceivedContainer] = {
     ),
     "matroska": ReceivedContainer(
         begins=lambda head: head.startswith(EBML),
-        reader=lambda limits: MatroskaStreamReader(limits.matroska),
-        demuxer=lambda limits, _: MatroskaDemuxer(limits.matroska),
+        reader=lambda limits: MatroskaStreamReader(limits.matroska_element_bytes),
+        demuxer=lambda limits, _: MatroskaDemuxer(limits.matroska_element_bytes),
         has_fragments=True,
         is_published=True,
     ),
@@ -113,7 +113,9 @@ CONTAINERS: Mapping[str, ReceivedContainer] = {
     "mpegts": ReceivedContainer(
         begins=_begins_transport,
         reader=lambda limits: TransportReader(limits.transport_reader),
-        demuxer=lambda limits, needs_sound: TransportDemuxer(limits.transport, needs_sound=needs_sound),
+        demuxer=lambda limits, needs_sound: TransportDemuxer(
+            limits.transport_reader, needs_sound=needs_sound
+        ),
         is_fetched=True,
         is_published=True,
         media_types=("video/mp2t",),

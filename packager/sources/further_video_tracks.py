@@ -6,6 +6,7 @@ import asyncio
 import bisect
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from media.errors import MediaError
@@ -40,7 +41,7 @@ class FurtherVideoTrack:
 
     def __init__(self, limits: SourceLimits, kept_seconds: float) -> None:
         self._divider = PacketDivider()
-        self._gop_cache = GopCache(0.0, limits.further_gop_cache, kept_seconds)
+        self._gop_cache = GopCache(0.0, replace(limits, gop_bytes=limits.further_gop_bytes), kept_seconds)
         self._ahead_bytes = limits.further_track_bytes
         self._branches = set[TeeBranch]()
 

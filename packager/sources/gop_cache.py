@@ -6,7 +6,7 @@ import math
 from collections import deque
 
 from media.stream_reader import CLOCK_RATE, StreamChunk
-from packager.sources.limits import DEFAULT_LIMITS, GopCacheLimits
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 
 
 class GopCache:
@@ -21,13 +21,13 @@ class GopCache:
     def __init__(
         self,
         seconds: float = 0.0,
-        limits: GopCacheLimits = DEFAULT_LIMITS.gop_cache,
+        limits: SourceLimits = DEFAULT_LIMITS,
         more_seconds: float = 0.0,
     ) -> None:
-        self._max_bytes = limits.kept_bytes
+        self._max_bytes = limits.gop_bytes
         self._seconds = seconds
         self._more_seconds = more_seconds
-        self._headers: deque[StreamChunk] = deque(maxlen=limits.headers)
+        self._headers: deque[StreamChunk] = deque(maxlen=limits.gop_headers)
         self._groups: deque[_PictureGroup] = deque()
         self._bytes = 0
 

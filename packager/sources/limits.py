@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from media.flv.tags import FlvLimits
+from media.flv.tags import TAG_BYTES
 from media.hls.playlist_reader import PlaylistReaderLimits
-from media.matroska.live_elements import MatroskaStreamLimits
+from media.matroska.live_elements import ELEMENT_BYTES
 from media.mp4.fragments.fragment_join import JoinLimits
 from media.mp4.fragments.moof import FragmentLimits
 from media.mp4.movie.movie import MovieLimits
-from media.muxers.matroska_muxer import RemuxLimits
 from media.rtsp.messages import RtspMessageLimits
-from media.ts.demuxer import LiveTransportLimits
 from media.ts.stream_reader import TransportReaderLimits
 from packager.retry_policy import RetryPolicy
 
@@ -21,19 +19,6 @@ SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_second
 
 SEGMENT_RETRY = RetryPolicy(first_seconds=0.5, longest_seconds=0.5, retries=2)
 """Delays before a segment or key is requested again, until it counts as missed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GopCacheLimits:
-    """How much of a stream is kept for an ffmpeg that joins in the middle.
-
-    Attributes:
-        kept_bytes: Most bytes of memory; a longer group of pictures is dropped until the next access point.
-        headers: Most headers; the oldest are dropped beyond that.
-    """
-
-    kept_bytes: int = 32 << 20
-    headers: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +56,7 @@ class SourceLimits:
         seen_apart_seconds: Length of a picture without any sound, or the other way, that has none.
         connect_seconds: Timeout of connecting to one address over HTTP or RTSP.
         silent_seconds: How long an HTTP server may send nothing.
-        redirects: Most HTTP redirects.
+        redirects: Most redirects, of HTTP or RTSP.
         receive_bytes: Size of the UDP socket's receive buffer.
         silent_datagram_seconds: Time without a datagram after which a UDP source counts as gone.
         gathered_bytes: Most bytes of datagrams that are read at once.
@@ -90,9 +75,7 @@ class SourceLimits:
         clock_step_seconds: Least step that counts as advancing.
         clock_rest_seconds: Most of the time between two reads that counts, so that a pause isn't taken for a
             stop.
-        transport: Limits of MPEG-TS that is copied without an ffmpeg.
         rtsp_connections: Connections of ffmpeg and ffprobe at once, two each while one replaces another.
-        rtsp_redirects: Most redirects.
         pending_requests: Most requests without a response.
         rtsp_behind_bytes: Most UDP media that ffmpeg hasn't read yet; more is dropped.
         rtsp_receive_bytes: Size of the UDP sockets' receive buffers.
@@ -112,18 +95,18 @@ class SourceLimits:
         behind_seconds: How much a stream may catch up after a pause without counting as ahead.
         held_seconds: For which a publisher is held back at once; one with which that took longer has a clock
             that is wrong, and is ended: while it is held back, nobody would notice that it has gone.
-        gop_cache: How much is kept for an ffmpeg that joins later.
-        remux: How much of a stream is held back until all tracks are known with which Matroska begins.
+        gop_bytes: Most bytes that are kept for an ffmpeg that joins later; a longer group of pictures is
+            dropped until the next access point.
+        gop_headers: Most headers that are kept for it; the oldest are dropped beyond that.
         transport_reader: Of MPEG-TS.
-        flv: Of FLV, whose tags may be as large as a key frame.
+        flv_tag_bytes: Largest tag of FLV, which may be as large as a key frame.
         fragments: Of fragmented MP4.
         further_track_bytes: Most bytes that may wait to be read.
-        further_gop_cache: Bytes that are kept for later readers: six seconds of 10 Mbit/s.
+        further_gop_bytes: Bytes that are kept for later readers: six seconds of 10 Mbit/s.
         guard: Limits of connections to foreign servers.
         moov_search_bytes: Bytes searched for moov or mdat; a stream with neither is passed on unchanged.
         moov: Limits of a moov box that is moved; that of a film of two hours is half as large.
         moov_boxes: Most boxes behind mdat whose headers are requested, one request each; most files have one.
-        moov_request_seconds: Timeout of a whole range request.
         begin_segments: Segments before the end of a live playlist at which playback begins.
         behind_segments: Segments behind the end at which playback jumps to the newest.
         stale_numbers: How far media sequence numbers may go back, as with caches' stale playlists; a playlist
@@ -131,7 +114,7 @@ class SourceLimits:
         shortest_pause_seconds: Least time between two requests for a playlist that changes.
         still_target_durations: How long a live playlist may stay unchanged.
         playlist_misses: How many playlist requests in a row may fail.
-        segment_request_seconds: Timeout of a whole playlist or segment request.
+        request_seconds: Timeout of a whole request for a playlist, a segment or a range.
         segment_bytes: Largest segment: ten seconds at 50 Mbit/s.
         cached_keys: Keys that are cached; some minutes' worth if each segment has its own.
         segment_retry: Delays before a segment or key is requested again, until it counts as missed.
@@ -170,9 +153,7 @@ class SourceLimits:
     clock_still_seconds: float = 3.0
     clock_step_seconds: float = 0.1
     clock_rest_seconds: float = 0.5
-    transport: LiveTransportLimits = field(default_factory=LiveTransportLimits)
     rtsp_connections: int = 4
-    rtsp_redirects: int = 5
     pending_requests: int = 16
     rtsp_behind_bytes: int = 4 << 20
     rtsp_receive_bytes: int = 4 << 20
@@ -192,21 +173,21 @@ class SourceLimits:
     live_rate: float = 1.02
     behind_seconds: float = 60.0
     held_seconds: float = 120.0
-    gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
-    remux: RemuxLimits = field(default_factory=RemuxLimits)
+    gop_bytes: int = 32 << 20
+    gop_headers: int = 16
     transport_reader: TransportReaderLimits = field(default_factory=TransportReaderLimits)
-    matroska: MatroskaStreamLimits = field(default_factory=MatroskaStreamLimits)
-    flv: FlvLimits = field(default_factory=FlvLimits)
+    matroska_element_bytes: int = ELEMENT_BYTES
+    flv_tag_bytes: int = TAG_BYTES
     fragments: FragmentLimits = field(default_factory=FragmentLimits)
     further_track_bytes: int = 8 << 20
-    further_gop_cache: GopCacheLimits = field(default_factory=lambda: GopCacheLimits(kept_bytes=8 << 20))
+    further_gop_bytes: int = 8 << 20
     begin_segments: int = 3
     behind_segments: int = 6
     stale_numbers: int = 3
     shortest_pause_seconds: float = 1.0
     still_target_durations: float = 4
     playlist_misses: int = 3
-    segment_request_seconds: float = 30.0
+    request_seconds: float = 30.0
     segment_bytes: int = 64 << 20
     cached_keys: int = 16
     segment_retry: RetryPolicy = SEGMENT_RETRY
@@ -216,7 +197,6 @@ class SourceLimits:
     moov_search_bytes: int = 1 << 20
     moov: MovieLimits = field(default_factory=lambda: MovieLimits(moov_bytes=16 << 20))
     moov_boxes: int = 16
-    moov_request_seconds: float = 30.0
 
 
 DEFAULT_LIMITS = SourceLimits()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ import structlog
 
 from media.errors import MediaError
 from media.packets import StreamTrack
-from packager.concurrency import running_tasks
+from packager.concurrency import running_tasks, wait_within
 from packager.reader_guard import ReaderGuard
 from packager.sources.containers import CONTAINERS, demuxer_of, may_be_demuxed
 from packager.sources.demuxing import DemuxedChunks, EventListener, ignore_event
@@ -262,9 +261,7 @@ class PublishedSource:
 
     async def wait_for_change(self, seconds: float) -> None:
         """Wait until something else is on air, or nothing, but no longer than for some time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        await wait_within(seconds, self._changed.wait())
 
     async def wait_until_vacant(self, seconds: float) -> None:
         """Wait until nothing has been on air for some time."""

@@ -11,7 +11,6 @@ stream falls behind because of that, ffmpeg is restarted at the newest access po
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from media.muxers.flv_muxer import FlvMuxer
 from media.muxers.matroska_muxer import MatroskaMuxer
 from media.packets import Packet
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamFormat
+from packager.concurrency import wait_within
 from packager.process.process import Process
 from packager.reader_guard import ReaderGuard
 from packager.sources.bursts import BurstMeter, release_held
@@ -80,7 +80,7 @@ class PacketMuxer(Protocol):
 
 MUXERS: Mapping[str, Callable[[SourceLimits], PacketMuxer]] = {
     "flv": lambda _: FlvMuxer(),
-    "matroska": lambda limits: MatroskaMuxer(limits.remux),
+    "matroska": lambda _: MatroskaMuxer(),
 }
 """Muxers of the containers in which ffmpeg gets a stream that was demuxed, by ffmpeg's names."""
 
@@ -197,7 +197,7 @@ class Pump:
         self._pacing = Pacing(options.cushion, limits)
         self._bursts = BurstMeter()
         self._channel = channel
-        self._gop_cache = GopCache(options.cushion, limits.gop_cache, options.kept_seconds)
+        self._gop_cache = GopCache(options.cushion, limits, options.kept_seconds)
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
@@ -325,10 +325,8 @@ class Pump:
         while (wait := self._pacing.wait(time.monotonic())) > 0:
             if wait > self._options.held_seconds:
                 raise MalformedError(f"its times are {wait:.0f} s ahead of those at which it comes")
-            with contextlib.suppress(TimeoutError):
-                # Woken early when an ffmpeg is attached.
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
+            # Woken early when an ffmpeg is attached.
+            await wait_within(wait, self._changed.wait())
         self._bursts.note_unread(time.monotonic() - before)
 
     def _skip_if_late(self) -> None:
@@ -521,9 +519,7 @@ async def _changes(changed: asyncio.Event, still: StillPicture | None, demuxed: 
     if not waits:
         await changed.wait()
         return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(min(waits)):
-            await changed.wait()
+    await wait_within(min(waits), changed.wait())
 
 
 async def _push_again(

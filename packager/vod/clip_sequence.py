@@ -25,6 +25,7 @@ from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from packager.library.file_endings import PLAYLIST_ENDING
 from packager.vod.index.chapters import NO_CHAPTERS
 from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.limits import TitleLimits
 from packager.vod.manifest import manifest
 from packager.vod.movie.versioned_addresses import VERSION_PREFIX
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
@@ -50,19 +51,6 @@ MAX_TEXTS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceLimits:
-    """The limits of a playlist of clips.
-
-    Attributes:
-        files: most different films, the index of each of which may have to be made.
-        segments: most segments of all clips together, each a line of a playlist.
-    """
-
-    files: int = 64
-    segments: int = 40_000
-
-
-@dataclass(frozen=True, slots=True)
 class SequenceClip:
     """A clip of a sequence: the path of its film, relative to the file that names it, and its times."""
 
@@ -70,7 +58,7 @@ class SequenceClip:
     clip: Clip
 
 
-def read_sequence(data: bytes, limits: SequenceLimits) -> list[SequenceClip]:
+def read_sequence(data: bytes, limits: TitleLimits) -> list[SequenceClip]:
     """Read a playlist of clips.
 
     Raises:
@@ -93,8 +81,8 @@ def read_sequence(data: bytes, limits: SequenceLimits) -> list[SequenceClip]:
         if len(one.path) > MAX_PATH_BYTES:
             raise MalformedError(f"clip {number}: its path is longer than {MAX_PATH_BYTES} bytes")
     files = len({one.path for one in clips})
-    if files > limits.files:
-        raise TooLargeError(f"clips of {files} films: more than {limits.files}")
+    if files > limits.sequence_files:
+        raise TooLargeError(f"clips of {files} films: more than {limits.sequence_files}")
     return clips
 
 
@@ -254,7 +242,7 @@ def film_of(addresses: bytes, wanted: str) -> str | None:
     return unquote(addresses.partition(begin)[2].partition(b"\n")[0].decode())
 
 
-def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: SequenceLimits) -> ClipSequence:
+def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: TitleLimits) -> ClipSequence:
     """Make one presentation of clips, one behind the other.
 
     Args:
@@ -286,8 +274,8 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
             )
         count += sum(len(track.sizes) for track in kinds.values())
         count += len(film.text_tracks) * len(index.text.whole)
-        if count > limits.segments:
-            raise TooLargeError(f"more than {limits.segments} segments of all clips")
+        if count > limits.sequence_segments:
+            raise TooLargeError(f"more than {limits.sequence_segments} segments of all clips")
         lasts = next(iter(kinds.values())).duration
         for kind, track in kinds.items():
             stretches.setdefault(kind, []).append(_stretch(number, track, lasts))

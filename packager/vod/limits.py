@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from packager.library.file_listing import MAX_RENDITIONS
 from packager.threads import ThreadLimits
-from packager.vod.clip_sequence import SequenceLimits
-from packager.vod.index.index_memory_budget import IndexCacheLimits
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.text.sidecars import SidecarLimits
 
 
@@ -23,6 +22,8 @@ class TitleLimits(IndexCacheLimits):
         texts: most texts that are kept.
         clips: threads in which texts of clips are written: each thread that computes delays the event loop.
         i_frame_files: most films whose I-frames are remembered, and most clips; a megabyte each at most.
+        sequence_files: most different films, the index of each of which may have to be made.
+        sequence_segments: most segments of all clips together, each a line of a playlist.
     """
 
     threads: ThreadLimits = field(
@@ -37,7 +38,8 @@ class TitleLimits(IndexCacheLimits):
     )
     i_frame_files: int = 32
     sidecars: SidecarLimits = field(default_factory=SidecarLimits)
-    sequences: SequenceLimits = field(default_factory=SequenceLimits)
+    sequence_files: int = 64
+    sequence_segments: int = 40_000
 
 
 DEFAULT_LIMITS = TitleLimits()

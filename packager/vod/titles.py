@@ -280,7 +280,7 @@ class Titles:
         Args:
             name: of its file, relative to the library.
         """
-        limits = self._limits.sequences
+        limits = self._limits
         with self.files.open(name) as file:
             if file.size > MAX_SEQUENCE_BYTES:
                 raise TooLargeError(f"{file.size} bytes: more than {MAX_SEQUENCE_BYTES}")

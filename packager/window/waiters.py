@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from packager.window.limits import DEFAULT_LIMITS, WindowLimits
+from packager.window.limits import DEFAULT_LIMITS, PublishLimits
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class Waiters:
         closed: whether nobody waits any more.
     """
 
-    def __init__(self, limits: WindowLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, limits: PublishLimits = DEFAULT_LIMITS) -> None:
         self.limits = limits
         self.closed = False
         self._groups: dict[Hashable, _Group] = {}

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from media.errors import MalformedError
 from media.mp4.codecs.sample_entry import SampleEntry
-from packager.window.limits import DEFAULT_LIMITS, WindowLimits
+from packager.window.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.log import (
     DiscontinuityEntry,
     EndEntry,
@@ -76,7 +76,7 @@ class Window:
         self,
         options: WindowOptions,
         segment_store: SegmentStore | None = None,
-        limits: WindowLimits = DEFAULT_LIMITS,
+        limits: PublishLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target_duration = options.target_duration

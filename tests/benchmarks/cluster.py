@@ -36,8 +36,8 @@ from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import ClusterNode, NodeOptions
 from packager.concurrency import background_task
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import Entry, PartEntry
 from packager.window.rendition_log_writer import RenditionWriter
 from tests.benchmarks.load import Figure

@@ -24,13 +24,13 @@ import uvloop
 
 from media.mp4.codecs.sample_entry import SampleEntry
 from packager.concurrency import background_task
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.replication.limits import ReplicationLimits
 from packager.replication.live_log import LIVE, ElsewhereCommands, FollowedLiveLog, ServedLiveLog
 from packager.replication.log_follower import LogFollower
 from packager.replication.log_server import LogServer
 from packager.window.cadence import cadence
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import CadenceEntry, Log, RenditionFormat
 from packager.window.model import LivePart
 from packager.window.rendition_log_writer import RenditionWriter

@@ -321,9 +321,7 @@ def on_air(
         blocked: how many requests of one client may wait at once, of those that the application answers.
     """
     if patient:
-        publish = options.limits.publish
-        window = replace(publish.window, blocked_target_durations=HELD_TARGET_DURATIONS)
-        publish = replace(publish, window=window)
+        publish = replace(options.limits.publish, blocked_target_durations=HELD_TARGET_DURATIONS)
         limits = replace(options.limits, publish=publish)
         options = replace(options, limits=limits)
     channel = Channel(options, tools)

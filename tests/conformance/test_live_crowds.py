@@ -21,7 +21,7 @@ from origin.answers import representation_replies
 from origin.system import rlimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.publish.limits import PublishLimits
+from packager.window.limits import PublishLimits
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Client
 from tests.waiting import wait_for

@@ -16,7 +16,7 @@ import pytest
 
 from origin.http.client_limits import ClientLimit
 from packager.process.ffmpeg_discovery import Tools
-from packager.publish.limits import PublishLimits
+from packager.window.limits import PublishLimits
 from tests.conformance.handfed import (
     HELD_TARGET_DURATIONS,
     NUMBER,

@@ -75,9 +75,7 @@ def test_what_is_named_is_there_or_said_to_come(
     material: dict[str, Track], tools: Tools, tmp_path: Path
 ) -> None:
     # Nobody waits here: what would be waited for is answered with 503.
-    publish = OPTIONS.limits.publish
-    limits = replace(publish.window, blocked_target_durations=0, segment_seconds=0)
-    publish = replace(publish, window=limits)
+    publish = replace(OPTIONS.limits.publish, blocked_target_durations=0, segment_seconds=0)
     options = replace(OPTIONS, limits=replace(OPTIONS.limits, publish=publish))
     statuses: dict[str, set[int]] = {}
     with on_air(material, tools, tmp_path, options, patient=False) as fed:

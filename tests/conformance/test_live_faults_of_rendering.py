@@ -23,8 +23,8 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.publish import dash, hls, hls_line_cache
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
-from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import ViewerCounter
+from packager.window.limits import PublishLimits
 from packager.window.window import Window
 from tests.conformance.handfed import AUDIO, NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.metadata_requests import post

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from media.errors import MediaError
-from media.flv.amf0 import AmfLimits, read_values, write_values
+from media.flv.amf0 import read_values, write_values
 from media.hls.playlist_reader import read_playlist
 from media.mp3.icy import Deinterleaver
 from media.mp3.reader import MpegAudioReader
@@ -351,7 +351,7 @@ TARGETS: dict[str, Target] = {
     "icy": Target(seeds=lambda: [portions(hostile.titles_between_bytes(200), 19)], read=read_titles),
     "amf0": Target(
         seeds=lambda: [[METADATA], [write_values(["a", 1.0, None, {"b": [True, {"c": "d"}]}])]],
-        read=of_whole(lambda data: read_values(data, AmfLimits())),
+        read=of_whole(lambda data: read_values(data)),
     ),
     "m3u8": Target(seeds=lambda: [lines(MEDIA_PLAYLIST), lines(MULTIVARIANT)], read=of_whole(read_playlist)),
     "mpd": Target(

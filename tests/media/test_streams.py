@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from media.errors import MalformedError, TooLargeError
 from media.flv.demuxer import FlvDemuxer
 from media.flv.stream_reader import FlvReader
-from media.flv.tags import FILE_HEADER, ON_METADATA, SCRIPT, VIDEO, FlvLimits, file_header
+from media.flv.tags import FILE_HEADER, ON_METADATA, SCRIPT, VIDEO, file_header
 from media.muxers.flv_muxer import FlvMuxer
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.stream_reader import TransportReader
 from media.ts.tables import PACKET
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import GopCacheLimits
+from packager.sources.limits import SourceLimits
 from tests.media.flv.flv_tags import write_tag
 
 SECONDS = 3
@@ -198,7 +198,7 @@ def test_pictures_between_a_jump_of_flvs_time_and_the_next_key_frame_are_dropped
 def test_a_tag_of_flv_larger_than_it_may_be_is_refused_at_its_header(
     make: type[FlvReader | FlvDemuxer],
 ) -> None:
-    reader = make(FlvLimits(tag_bytes=100))
+    reader = make(100)
     reader.receive_data(file_header() + write_tag(SCRIPT, 0, bytes(100)))
     with pytest.raises(TooLargeError):
         reader.receive_data(b"\x09" + (101).to_bytes(3, "big") + bytes(7))
@@ -221,7 +221,7 @@ def test_what_is_repeated_at_each_key_frame_leaves_the_headers_of_flv_as_they_ar
 
 @pytest.mark.clause("CWE-770")
 def test_metadata_that_never_end_are_kept_no_longer_than_pictures() -> None:
-    reader, cache = FlvReader(), GopCache(limits=GopCacheLimits(kept_bytes=8 << 20))
+    reader, cache = FlvReader(), GopCache(limits=SourceLimits(gop_bytes=8 << 20))
     key = write_tag(VIDEO, 0, b"\x17\0\0\0\0avcC") + write_tag(VIDEO, 0, b"\x17\1\0\0\0picture")
     for number in range(20):
         metadata = write_tag(SCRIPT, 0, ON_METADATA + b"%d" % number + bytes(1 << 20))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from media.mp4.boxes import box, full_box
 from packager.vod.index.file_index import FileIndex
-from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.limits import IndexCacheLimits
 
 AVCC = bytes.fromhex("0164001effe1001967640c1eacd940a02ff9610000030001000003003c8f162d9601000668ebe3cb22c0")
 VIDEO_ENTRY = box(
@@ -171,7 +172,7 @@ def sound(samples: int, **tables: bytes) -> Track:
     return Track({**whole, **tables})
 
 
-def indexed(data: bytes, limits: IndexLimits) -> FileIndex:
+def indexed(data: bytes, limits: IndexCacheLimits) -> FileIndex:
     """Read the index of a film of these boxes."""
     whole = FTYP + data
     return read_index(lambda offset, length: whole[offset : offset + length], len(whole), limits)

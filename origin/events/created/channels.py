@@ -16,7 +16,6 @@ from origin.access.key_hash import KeyHash
 from origin.events.channel import EventChannel
 from origin.events.channel_keys import ChannelKeys
 from origin.events.created.channel_index import ChannelIndex, ChannelTimes
-from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import (
     DELETED,
     EXPIRED,
@@ -38,9 +37,11 @@ from origin.events.created.records import (
     line_of_gone,
 )
 from origin.events.created.store import ChannelStore, LineMaker, NotStoredError
+from origin.events.limits import EventLimits
 from origin.events.shared_event_channel import SharedEventChannel
 from origin.http.channel_patterns import ANY, template_of
 from packager.cluster.shared_records import RecordRefusedError
+from packager.concurrency import wait_within
 from packager.step_budget import StepBudget
 
 if TYPE_CHECKING:
@@ -88,14 +89,14 @@ class CreatedChannels:
     def __init__(
         self,
         maker: ChannelMaker,
-        limits: CreationLimits,
+        limits: EventLimits,
         store: ChannelStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.maker = maker
         self.limits = limits
         self._clock = clock
-        self.records = Records(limits.channels)
+        self.records = Records(limits.created_channels)
         self._index = ChannelIndex()
         self._times = ChannelTimes()
         self.open = OpenChannels(maker, limits, self.records, self._times, clock)
@@ -195,7 +196,7 @@ class CreatedChannels:
         if not is_own and self._index.count(creator) >= self.limits.per_creator:
             raise FullError(FULL_OF_CREATOR)
         # In a cluster a channel goes by its end, or as it is deleted, alone.
-        is_full = len(self.records.channels) >= self.limits.channels
+        is_full = len(self.records.channels) >= self.limits.created_channels
         if is_full and (self.cluster is not None or not self._evict()):
             raise FullError(FULL)
 
@@ -282,7 +283,7 @@ class CreatedChannels:
         if known is None:
             if channel.expires <= self._clock():
                 self._note_gone(name, channel.expires + self._seconds_gone(channel.settings))
-            elif len(self.records.channels) < self.limits.channels:
+            elif len(self.records.channels) < self.limits.created_channels:
                 self.records.gone.pop(name, None)
                 self._add(channel)
             return
@@ -503,11 +504,11 @@ class CreatedChannels:
 
     def _seconds_gone(self, settings: ChannelSettings) -> float:
         """Return for how long it is answered that a channel is gone."""
-        return max(settings.keep_for, settings.history) or self.limits.gone_seconds
+        return max(settings.keep_for, settings.history) or self.limits.created_gone_seconds
 
     def _note_gone(self, name: str, until: float) -> float:
         self.records.gone[name] = until
-        if len(self.records.gone) > self.limits.channels:
+        if len(self.records.gone) > self.limits.created_channels:
             del self.records.gone[next(iter(self.records.gone))]
         return until
 
@@ -528,9 +529,7 @@ class CreatedChannels:
 
     async def wait_until_restored(self) -> None:
         """Wait for the stored channels, unless that takes too long: they may still come later."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.restore_seconds):
-                await self._ready.wait()
+        await wait_within(self.limits.created_restore_seconds, self._ready.wait())
 
     async def run(self) -> None:
         """Restore what is stored, then look after the channels until closed or cancelled."""
@@ -542,15 +541,13 @@ class CreatedChannels:
             if self.cluster is None:
                 self._ready.set()
             while not self._closed.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self.limits.beat_seconds):
-                        await self._closed.wait()
+                await wait_within(self.limits.created_beat_seconds, self._closed.wait())
                 await self._beat()
             if self.store is not None:
                 writing.cancel()
 
     async def _restore(self, store: ChannelStore) -> None:
-        records, budget = await store.read(self.limits.channels), StepBudget()
+        records, budget = await store.read(self.limits.created_channels), StepBudget()
         self.records.begin_from(records)
         self._index.clear()
         for channel in tuple(records.channels.values()):

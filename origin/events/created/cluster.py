@@ -15,7 +15,6 @@ from media.errors import MalformedError
 from origin.events.channel import NO_EPOCH, EventChannel, new_epoch
 from origin.events.cluster_channels import ClusterChannels
 from origin.events.created.journal import MOST_LINE_BYTES
-from origin.events.created.limits import CreationLimits
 from origin.events.created.own_answers import OwnAnswers
 from origin.events.created.records import (
     ADMINISTRATOR,
@@ -26,7 +25,7 @@ from origin.events.created.records import (
     line_of,
     line_of_gone,
 )
-from origin.events.limits import ChannelLimits
+from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.shared_event_channel import SharedEventChannel, encoded
 from origin.responses.refusal import RefusalError
 from packager.bounded_dict import BoundedDict
@@ -55,7 +54,7 @@ class ChannelsHere(Protocol):
         records: the channels without their events.
     """
 
-    limits: CreationLimits
+    limits: EventLimits
     records: Records
 
     def names(self) -> list[str]:
@@ -108,11 +107,11 @@ class CreatedChannelsOfCluster:
         self._connection = connection
         self._events = events
         self._limits = limits
-        self._gone = BoundedDict[str, tuple[float, str]](created.limits.channels)
+        self._gone = BoundedDict[str, tuple[float, str]](created.limits.created_channels)
         self.records = SharedRecords(connection, events.streams, self, limits)
         self.token = events.streams.token
         self.answers = OwnAnswers(
-            connection, events.streams, self.records, lambda: created.limits.channels, limits
+            connection, events.streams, self.records, lambda: created.limits.created_channels, limits
         )
 
     async def run(self) -> None:
@@ -141,7 +140,11 @@ class CreatedChannelsOfCluster:
         line = line_of(channel).rstrip(b"\n")
         try:
             await self.records.create(
-                channel.name, channel.number, line, limits.channels, None if is_own else limits.per_creator
+                channel.name,
+                channel.number,
+                line,
+                limits.created_channels,
+                None if is_own else limits.per_creator,
             )
         except RedisUnavailableError as error:
             raise self._away(error) from None
@@ -215,7 +218,7 @@ class CreatedChannelsOfCluster:
             raise self._away(error) from None
 
     def _away(self, error: RedisUnavailableError) -> RefusalError:
-        seconds = str(self._limits.record_retry_seconds)
+        seconds = str(self._limits.retry_seconds)
         return RefusalError(503, f"Redis has the channels of a cluster: {error}", {"retry-after": seconds})
 
     # Events

@@ -23,7 +23,6 @@ from origin.events.channel import END, NO_EPOCH, EventChannel, EventChannelOptio
 from origin.events.channel_keys import ChannelKeys
 from origin.events.channel_replication import FollowedEventLog, ServedEventLog
 from origin.events.created.channel_index import ChannelTimes
-from origin.events.created.limits import CreationLimits
 from origin.events.created.records import ChannelSettings, CreatedChannel, Records
 from origin.events.disk_history import EventHistory
 from origin.events.event_log import Event
@@ -126,7 +125,7 @@ class OpenChannels:
     def __init__(
         self,
         maker: ChannelMaker,
-        limits: CreationLimits,
+        limits: EventLimits,
         records: Records,
         times: ChannelTimes,
         clock: Callable[[], float],
@@ -173,7 +172,7 @@ class OpenChannels:
     def has_room(self) -> bool:
         """Return whether there is room for more events."""
         of_all_nodes = 0 if self.cluster is None else self.cluster.records.event_bytes
-        return max(self.event_bytes, of_all_nodes) < self._limits.event_bytes
+        return max(self.event_bytes, of_all_nodes) < self._limits.created_bytes
 
     def is_used(self, name: str) -> bool:
         """Return whether requests for a channel go on."""
@@ -376,7 +375,11 @@ class OpenChannels:
                 continue
             beat_safely(opened.channel)
             idle = time.monotonic() - opened.since
-            if not opened.uses and idle >= self._limits.idle_seconds and not opened.channel.readers_here:
+            if (
+                not opened.uses
+                and idle >= self._limits.created_idle_seconds
+                and not opened.channel.readers_here
+            ):
                 self._put_to_rest(name, opened)
             if name in self._open:
                 size += opened.channel.log.size

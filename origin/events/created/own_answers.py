@@ -25,6 +25,7 @@ from packager.cluster.event_writer import APPEND_BYTES, APPEND_EVENTS
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 from packager.cluster.shared_records import RecordRefusedError, SharedRecords
+from packager.concurrency import wait_within
 
 log = structlog.get_logger()
 
@@ -138,9 +139,9 @@ class OwnAnswers:
         answer = self._answers.get(name)
         if answer is None:
             return ""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.register_seconds if self._connection.is_up else 0.0):
-                await answer.settled.wait()
+        await wait_within(
+            self._limits.register_seconds if self._connection.is_up else 0.0, answer.settled.wait()
+        )
         return answer.refusal
 
     # Sending
@@ -177,7 +178,7 @@ class OwnAnswers:
                     await self._send(answer)
                 except RedisUnavailableError:
                     answer.settled.set()
-                    await asyncio.sleep(self._limits.answer_pause_seconds)
+                    await asyncio.sleep(self._limits.pause_seconds)
         finally:
             answer.is_sending = False
 
@@ -205,7 +206,7 @@ class OwnAnswers:
     async def _look_again(self) -> None:
         """Wait until this node knows what others have changed, or deleted, or what Redis had lost is back."""
         await self._records.catch_up()
-        await asyncio.sleep(self._limits.answer_pause_seconds)
+        await asyncio.sleep(self._limits.pause_seconds)
 
     async def _register(self, answer: OwnAnswer) -> None:
         record = answer.record

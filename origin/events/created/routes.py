@@ -184,7 +184,7 @@ class CreatedChannelsEndpoint:
         """
         creation = Action.CREATE, NamedResource(ResourceKind.EVENTS)
         creator = Creator.of(await self._authorization.authorize(request, *creation))
-        body = await receive_body(request, self._created.limits.body_bytes)
+        body = await receive_body(request, self._created.limits.creation_bytes)
         if body:
             require_type(request, JSON_TYPE)
         wanted = read_wanted(body, time.time(), self._created.template_for)
@@ -221,7 +221,7 @@ class CreatedChannelsEndpoint:
         tokens: dict[str, str] = {}
         if request.method == "PATCH":
             require_type(request, JSON_TYPE)
-            body = await receive_body(request, self._created.limits.body_bytes)
+            body = await receive_body(request, self._created.limits.creation_bytes)
             wanted = read_changes(body, channel, time.time())
             if self._created.get(channel.name) is not channel:
                 raise RefusalError(410, DELETED)

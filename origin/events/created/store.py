@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import structlog
 
 from origin.events.created.journal import SPARE_LINES, ChannelJournal, JournalInUseError
-from origin.events.created.limits import CreationLimits
 from origin.events.created.records import Records
+from origin.events.limits import EventLimits
 from packager.threads import ThreadLimits, Threads
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class ChannelStore:
         trouble: why nothing is stored now; empty if it is.
     """
 
-    def __init__(self, journal: ChannelJournal, limits: CreationLimits) -> None:
+    def __init__(self, journal: ChannelJournal, limits: EventLimits) -> None:
         self._journal = journal
         self._limits = limits
         self.counting: Callable[[], Collection[LineMaker]] = tuple
@@ -67,7 +67,7 @@ class ChannelStore:
                 if records.beyond:
                     log.warning("more event channels are stored than may be there", count=records.beyond)
                 return records
-            await asyncio.sleep(self._limits.retry_seconds)
+            await asyncio.sleep(self._limits.created_retry_seconds)
 
     async def store(self, line: bytes, *, keeps: bool = False) -> None:
         """Wait until a line is on disk.
@@ -102,7 +102,7 @@ class ChannelStore:
                 await self._news.wait()
                 self._news.clear()
                 if not await self._write():
-                    await asyncio.sleep(self._limits.retry_seconds)
+                    await asyncio.sleep(self._limits.created_retry_seconds)
                     self._news.set()
         finally:
             if self._job is not None:

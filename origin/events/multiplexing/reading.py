@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +20,7 @@ from origin.events.admission import Admission
 from origin.events.channel_keys import is_foreign
 from origin.events.delivery import RETRY_MILLISECONDS
 from origin.events.formats import JSON, NDJSON, SSE, Format
-from origin.events.limits import ChannelLimits
+from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.multiplexing.merged_reader import (
     ChannelDirectory,
     MergedReader,
@@ -46,18 +45,6 @@ STALLED_SECONDS = 60.0
 """Seconds for which a client may take nothing of the events that wait for it."""
 
 COUNTED = "the viewers of a name are counted: this channel is read at its own address"
-
-
-class MultiplexingLimits(NamedTuple):
-    """Limits of connections that read several channels.
-
-    Attributes:
-        channels: most channels of one connection.
-        reading: the limits of connections that read one channel, which hold here, too.
-    """
-
-    channels: int = 32
-    reading: ChannelLimits = ChannelLimits()
 
 
 def sse_event(channel: str, name: str, data: str, identity: str) -> bytes:
@@ -87,7 +74,7 @@ class MultiplexedReading:
         directory: ChannelDirectory,
         authorization: Authorization,
         admission: Admission,
-        limits: MultiplexingLimits,
+        limits: EventLimits,
         guard: TokenGuard | None = None,
     ) -> None:
         self._guard = guard
@@ -107,7 +94,7 @@ class MultiplexedReading:
             return Readable({name: min(until, ends[name]) for name, until in found.items()}, refusals)
 
         turns = AnswerTurns.of(request.scope)
-        return MergedReader(self.directory, access, write, self.limits.channels, turns)
+        return MergedReader(self.directory, access, write, self.limits.channels_per_reader, turns)
 
     async def _readable_until(
         self, request: Request, names: Collection[str], keys: Collection[str]
@@ -166,8 +153,10 @@ class MultiplexedReading:
             RefusalError: none, or too many.
         """
         named = list(dict.fromkeys(request.query_params.getlist("channel")))
-        if len(named) > self.limits.channels or (needs and not named):
-            raise RefusalError(400, f"channel: names of 1 to {self.limits.channels} channels, or patterns")
+        if len(named) > self.limits.channels_per_reader or (needs and not named):
+            raise RefusalError(
+                400, f"channel: names of 1 to {self.limits.channels_per_reader} channels, or patterns"
+            )
         return named
 
     async def subscribe_all(self, merged: MergedReader, request: Request, named: Sequence[str]) -> None:
@@ -177,15 +166,15 @@ class MultiplexedReading:
             RefusalError: the client may not, or there is no room.
         """
         identity = identity_of(request)
-        positions = read_positions(identity, self.limits.channels) if identity else {}
+        positions = read_positions(identity, self.limits.channels_per_reader) if identity else {}
         if positions is not None:
             merged.go_on_behind(positions)
         await merged.subscribe(named, positions)
-        self.admission.check(self.limits.reading.retry_seconds)
+        self.admission.check(self.limits.channel.retry_seconds)
 
     async def answer(self, request: Request, send: Send) -> None:
         """Answer a GET."""
-        reading = self.limits.reading
+        reading = self.limits.channel
         named, wanted = self.wanted(request), wanted_of(request, reading.wait_seconds)
         write = _WRITERS.get(wanted.form)
         if write is None:

@@ -68,7 +68,7 @@ class MultiplexedSocket:
         headers = websocket.accept(request.scope["headers"], SUBPROTOCOLS)
         reading = self._reading
         named = reading.wanted(request, needs=False)
-        with reading.admission.held_for_client(request, reading.limits.reading.retry_seconds):
+        with reading.admission.held_for_client(request, reading.limits.channel.retry_seconds):
             async with reading.merged(request, frame_of) as merged:
                 await reading.subscribe_all(merged, request, named)
                 take_slowly(request.scope, math.inf)
@@ -79,7 +79,7 @@ class MultiplexedSocket:
                     await self._serve(request, merged, taken[0])
 
     async def _serve(self, request: Request, merged: MergedReader, stream: Stream) -> None:
-        limits = self._reading.limits.reading
+        limits = self._reading.limits.channel
         merged.is_open = True
         async with running_tasks(
             self._read(request, merged, stream),
@@ -98,7 +98,7 @@ class MultiplexedSocket:
     async def _ping(self, stream: Stream) -> None:
         """Ping the client until it answers no ping."""
         while not stream.closed:
-            await asyncio.sleep(self._reading.limits.reading.ping_seconds)
+            await asyncio.sleep(self._reading.limits.channel.ping_seconds)
             if self._is_pinged:
                 stream.abort()
                 return
@@ -177,5 +177,5 @@ class MultiplexedSocket:
         if not since:
             return {}
         if "=" in since:
-            return read_positions(since, self._reading.limits.channels)
+            return read_positions(since, self._reading.limits.channels_per_reader)
         return {named: since}

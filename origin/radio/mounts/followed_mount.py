@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -17,6 +16,7 @@ from origin.radio.mounts.listeners import Listener
 from origin.radio.mounts.listeners_elsewhere import ListenerReport, NewListener, NewMark
 from origin.radio.mounts.mount_entries import ListenersMoved, StationEntry, StationFacts
 from origin.radio.mounts.options import MountOptions
+from packager.concurrency import wait_within
 
 log = structlog.get_logger()
 
@@ -106,9 +106,7 @@ class FollowedMount:
     async def run(self) -> None:
         """Write what comes to the listeners, until cancelled."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.options.limits.watch_seconds):
-                    await self._has_news.wait()
+            await wait_within(self.options.limits.watch_seconds, self._has_news.wait())
             try:
                 await self._serve()
             except Exception:  # other stations go on, and perhaps this one can

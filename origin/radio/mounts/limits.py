@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from origin.access.limits import RefusalLogLimits, WebhookLimits
 from origin.events.limits import ChannelLimits
-from packager.radio.limits import IntroLimits, LiveSourceLimits, SimulcastLimits, StationLimits
+from packager.radio.limits import LiveSourceLimits, StationLimits
 from packager.retry_policy import RetryPolicy
 from packager.sources.limits import GuardLimits
 
@@ -22,10 +22,8 @@ class RadioLimits:
         events: of each mount's event channel.
         station: of each station that plays a folder.
         silent_seconds: without any data before it reconnects.
-        relayed_source: how far the stream may be from real time.
         guard: limits of connecting to other servers.
-        live_source: of each station with source clients.
-        simulcast: of the stations' live channels.
+        live_source: of each station with source clients, or that relays another stream.
         refusal_log: of the lines about refused source clients.
         log_last_seconds: how long the end of the program waits until the last lines are written.
         log_text_bytes: most bytes of an address, a Referer or a User-Agent in a line.
@@ -41,7 +39,6 @@ class RadioLimits:
         listener_marks: most marks of one listener; beyond, the oldest are forgotten.
         listener_gone_seconds: how long the times of a closed connection are kept: its player still has audio
             buffered.
-        intro: limits of the intro that listeners hear first.
         burst_bytes: bytes of the newest audio that it gets at once.
         queue_bytes: bytes by which it may fall behind.
         skips: whether it then skips ahead to recent audio; else it is dropped.
@@ -70,16 +67,13 @@ class RadioLimits:
     intro_step_bytes: int = 64 * 1024
     listener_marks: int = 8
     listener_gone_seconds: float = 60.0
-    intro: IntroLimits = field(default_factory=IntroLimits)
     events: ChannelLimits = field(default_factory=ChannelLimits)
     station: StationLimits = field(default_factory=StationLimits)
     connect_seconds: float = 10.0
     silent_seconds: float = 10.0
     relay_retry: RetryPolicy = RELAY_RETRY
-    relayed_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
-    simulcast: SimulcastLimits = field(default_factory=SimulcastLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     log_last_seconds: float = 2.0
     log_text_bytes: int = 1000

@@ -2,67 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from origin.config.options import Config, EventOptions, RadioOptions
-from origin.events.channel_keys import ChannelKeys
-from origin.radio.mounts.mount import Mount
+from origin.config.options import Config, RadioOptions
 from origin.radio.station_factory import Stations
-from origin.token_relay.relay import TokenRelay, keys_of_table
+from origin.server.services.event_services import EventServices
+from origin.token_relay.relay import keys_of_table
 
 
-class ServiceReload:
-    """Applies what the requests for stations and event channels are compared with.
-
-    Args:
-        keys: of the event channels, by name; changed in place.
-        relays: the relays of token streams, by name, whose keys of their upstream servers change.
-        stations: the stations, and the passwords of their source clients; changed in place.
-    """
-
-    def __init__(
-        self, keys: dict[str, ChannelKeys], relays: Mapping[str, TokenRelay], stations: Stations
-    ) -> None:
-        self._keys = keys
-        self._relays = relays
-        self._stations = stations
-
-    async def follow(self, new: Config) -> None:
-        """Apply a configuration; keys that it doesn't have stay, as generated ones aren't configured."""
-        for channel in new.events:
-            if (keys := self._keys.get(channel.name)) is not None:
-                self._keys[channel.name] = _changed(keys, channel)
-            if channel.relay and (relaying := self._relays.get(channel.name)) is not None:
-                relaying.change_keys({channel.relay: channel.relay_key or ""})
-        for relay in new.relay:
-            if (keys := self._keys.get(relay.name)) is not None:
-                self._keys[relay.name] = replace(
-                    keys, publish_token=relay.token or keys.publish_token, read_key=relay.read_key or ""
-                )
-            if (relaying := self._relays.get(relay.name)) is not None:
-                relaying.change_keys(dict(keys_of_table(relay)))
-        for station in new.radio:
-            if (mount := self._stations.mounts.get(station.name)) is not None:
-                self._change(mount, station, station.max_listeners or new.limits.listeners)
-
-    def _change(self, mount: Mount, station: RadioOptions, most: int) -> None:
-        password = mount.options.listener_password
-        # A station that comes to need a password, or needs none any more, is served in another way.
-        if password and station.listener_password:
-            password = station.listener_password
-        mount.options = replace(
-            mount.options,
-            title=station.title or "",
-            genre=station.genre or "",
-            listener_password=password,
-            max_listeners=most,
-        )
-        mount.append_facts()
-        if station.source_password and station.name in self._stations.passwords:
-            self._stations.passwords[station.name] = station.source_password
+async def take_event_keys(events: EventServices, new: Config) -> None:
+    """Apply the keys of event channels and relays; those that a configuration doesn't have stay."""
+    keys, relays = events.keys, events.relays
+    for channel in new.events:
+        if (known := keys.get(channel.name)) is not None:
+            read_key = channel.read_key if known.read_key and channel.read_key else known.read_key
+            publish_token = channel.publish_token or known.publish_token
+            keys[channel.name] = replace(known, publish_token=publish_token, read_key=read_key)
+        if channel.relay and (relay := relays.get(channel.name)) is not None:
+            relay.change_keys({channel.relay: channel.relay_key or ""})
+    for table in new.relay:
+        if (known := keys.get(table.name)) is not None:
+            publish_token = table.token or known.publish_token
+            keys[table.name] = replace(known, publish_token=publish_token, read_key=table.read_key or "")
+        if (relay := relays.get(table.name)) is not None:
+            relay.change_keys(dict(keys_of_table(table)))
 
 
-def _changed(keys: ChannelKeys, channel: EventOptions) -> ChannelKeys:
-    read_key = channel.read_key if keys.read_key and channel.read_key else keys.read_key
-    return replace(keys, publish_token=channel.publish_token or keys.publish_token, read_key=read_key)
+async def take_stations(stations: Stations, new: Config) -> None:
+    """Apply the titles and passwords of stations; passwords that a configuration doesn't have stay."""
+    for station in new.radio:
+        if station.name in stations.mounts:
+            _change(stations, station, station.max_listeners or new.limits.listeners)
+
+
+def _change(stations: Stations, station: RadioOptions, most: int) -> None:
+    mount = stations.mounts[station.name]
+    password = mount.options.listener_password
+    # A station that comes to need a password, or needs none any more, is served in another way.
+    if password and station.listener_password:
+        password = station.listener_password
+    mount.options = replace(
+        mount.options,
+        title=station.title or "",
+        genre=station.genre or "",
+        listener_password=password,
+        max_listeners=most,
+    )
+    mount.append_facts()
+    if station.source_password and station.name in stations.passwords:
+        stations.passwords[station.name] = station.source_password

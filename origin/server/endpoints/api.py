@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -68,15 +68,7 @@ _VISIBLE = "headwater.visible"
 Described = list[dict[str, Any]]
 
 
-class NamedItem(Protocol):
-    """An item of a list, in whose address its name is."""
-
-    @property
-    def name(self) -> str:
-        """The name of the item."""
-
-
-Item = TypeVar("Item", bound=NamedItem)
+Item = TypeVar("Item", Channel | LiveStream, Mount, EventChannel, TokenRelay)
 
 
 def routes(services: Services, tables: Mapping[str, TableEndpoint]) -> list[BaseRoute]:
@@ -163,11 +155,9 @@ class Api:
         """Describe a channel, without its publisher, and the one recording that the address names."""
         name, _, recording = request.path_params["name"].partition("/")
         live = self._services.live
-        if (channel := live.channels.get(name)) is not None:
-            found = [await self._describe_channel(request, channel, recording)]
-        else:
-            others = [one for one in live.streams_of_others() if one.name == name]
-            found = [await self._describe_stream(request, one, recording) for one in others]
+        own = [live.channels[name]] if name in live.channels else []
+        others = [one for one in live.streams_of_others() if one.name == name]
+        found = [await self._describe_channel(request, one, recording) for one in own or others]
         for one in found:
             one["publisher"] = None
         kept = self._services.recordings.get(name)
@@ -182,44 +172,30 @@ class Api:
         self, request: Request, streams: Sequence[Channel | LiveStream]
     ) -> Described:
         """Describe channels, as many as have no more recordings together than a page may have items."""
-
-        async def describe_next(one: Channel | LiveStream) -> dict[str, Any]:
-            return await (
-                self._describe_channel(request, one)
-                if isinstance(one, Channel)
-                else self._describe_stream(request, one)
-            )
-
-        return await _with_recordings(map(describe_next, streams))
+        return await _with_recordings(self._describe_channel(request, one) for one in streams)
 
     async def _describe_channel(
-        self, request: Request, channel: Channel, recording: str | None = None
+        self, request: Request, one: Channel | LiveStream, recording: str | None = None
     ) -> dict[str, Any]:
-        """Describe a channel, with all recordings or with one."""
+        """Describe a channel of this server or of another node, with all recordings or with one."""
         server, live = self._services.config.server, self._services.live
+        channel = one if isinstance(one, Channel) else None
+        stream = one.stream if isinstance(one, Channel) else one
         # The nodes of a cluster serve one log, which may have more than this node's own.
-        served = live.served_stream(channel)
+        served = stream if channel is None else live.served_stream(channel)
+        state = state_of_stream(stream) if channel is None else channel.state
         oldest = await self._oldest(request, "live", served)
+        described = describe_stream(stream, state, served.viewers, oldest)
+        if channel is not None:
+            described["dvr_seconds"] = max(channel.options.dvr_window, channel.options.past_seconds)
         return {
-            **describe_stream(channel.stream, channel.state, served.viewers, oldest),
-            "window_hours": self._services.config.limits.window_hours,
-            "dvr_seconds": max(channel.options.dvr_window, channel.options.past_seconds),
-            **self._describe_owner(channel.name),
-            "restarts": channel.restarts,
-            "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-            **await self._recordings(request, channel.name, recording),
-        }
-
-    async def _describe_stream(
-        self, request: Request, stream: LiveStream, recording: str | None = None
-    ) -> dict[str, Any]:
-        oldest = await self._oldest(request, "live", stream)
-        return {
-            **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
+            **described,
             "window_hours": self._services.config.limits.window_hours,
             **self._describe_owner(stream.name),
-            "restarts": 0,
-            "publisher": None,
+            "restarts": 0 if channel is None else channel.restarts,
+            "publisher": None
+            if channel is None
+            else describe_publisher(channel, server.rtmp_port, server.srt_port),
             **await self._recordings(request, stream.name, recording),
         }
 

@@ -198,10 +198,10 @@ def _scope(command: ChannelCommand, path: str, limits: ClusterLimits) -> dict[st
 
 
 def _refusal(line: str, limits: ClusterLimits) -> RefusalError:
-    return RefusalError(503, line, {"retry-after": str(limits.command_retry_seconds)})
+    return RefusalError(503, line, {"retry-after": str(limits.retry_seconds)})
 
 
 def _unowned(limits: ClusterLimits) -> CommandAnswer:
     """Answer a request that came too late: the channel has another owner."""
-    fields = {"content-type": "text/plain; charset=utf-8", "retry-after": str(limits.command_retry_seconds)}
+    fields = {"content-type": "text/plain; charset=utf-8", "retry-after": str(limits.retry_seconds)}
     return CommandAnswer(503, fields, b"another node owns this channel now\n")

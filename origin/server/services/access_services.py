@@ -50,25 +50,18 @@ def restored_revocations(config: Config, keys: TokenKeys) -> RevocationFile:
     return file
 
 
-class KeyReload:
-    """Applies the keys of tokens of a configuration that is read again.
+async def take_token_keys(keys: TokenKeys, first: Config, new: Config) -> None:
+    """Apply the keys of tokens of a configuration that is read again, if they can be used.
 
     Args:
-        config: the configuration of the start, whose key stays if it was made.
+        first: the configuration of the start, whose key stays if it was made.
     """
-
-    def __init__(self, keys: TokenKeys, config: Config) -> None:
-        self._keys = keys
-        self._config = config
-
-    async def follow(self, new: Config) -> None:
-        """Apply a configuration that was read again; one whose keys can't be used changes nothing."""
-        try:
-            web = await SHARED_THREADS.run(_web_keys, new.access)
-        except ValueError as error:
-            log.error("the changed keys of web tokens can't be used", reason=str(error))
-            return
-        self._keys.replace(new.access.keys or self._config.access.keys, *web)
+    try:
+        web = await SHARED_THREADS.run(_web_keys, new.access)
+    except ValueError as error:
+        log.error("the changed keys of web tokens can't be used", reason=str(error))
+    else:
+        keys.replace(new.access.keys or first.access.keys, *web)
 
 
 async def take_admin_token(admin: AdminToken, new: Config) -> None:

@@ -40,21 +40,16 @@ class DemoText:
     def __init__(self, channel: EventChannel, limits: ServerLimits) -> None:
         self._channel = channel
         self._limits = limits
-        self._closed = False
 
     async def run(self) -> None:
-        """Type one text after the other until it is closed, or the task is cancelled."""
+        """Type one text after the other until cancelled."""
         texts = itertools.cycle(TEXTS)
-        while not self._closed:
+        while True:
             if self._channel.readers:
                 await self._channel.publish_from(self._words(next(texts)), "token")
                 self._channel.publish("token-end", {})
                 await asyncio.sleep(self._limits.text_pause_seconds)
             await asyncio.sleep(self._limits.text_look_seconds)
-
-    def close(self) -> None:
-        """Begin no other text."""
-        self._closed = True
 
     async def _words(self, text: str) -> AsyncIterator[str]:
         for word in _WORDS.findall(text):

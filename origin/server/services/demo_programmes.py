@@ -44,22 +44,13 @@ class DemoProgrammes:
     def __init__(self, store: ProgrammeStore, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
-        self._closed = asyncio.Event()
 
     async def run(self) -> None:
-        """Replace programmes until it is closed, or the task is cancelled."""
+        """Replace programmes until cancelled."""
         began = self._clock()
-        while not self._closed.is_set():
+        while True:
             now = self._clock()
             # A full disk costs these programmes alone: `/health` says so, and the next ones are tried.
             with contextlib.suppress(OSError):
                 await self._store.replace(programmes_at(now, began))
-            try:
-                async with asyncio.timeout(LENGTH_SECONDS - now % LENGTH_SECONDS):
-                    await self._closed.wait()
-            except TimeoutError:
-                continue
-
-    def close(self) -> None:
-        """Replace no programmes any more."""
-        self._closed.set()
+            await asyncio.sleep(LENGTH_SECONDS - now % LENGTH_SECONDS)

@@ -209,11 +209,11 @@ def _make_created(
         last_events,
     )
     bounds = replace(
-        limits.creation,
-        channels=config.limits.created_channels,
+        limits.events,
+        created_channels=config.limits.created_channels,
         per_creator=config.limits.created_channels_per_token,
         per_address=config.limits.created_channels_per_address,
-        event_bytes=config.limits.created_channel_bytes,
+        created_bytes=config.limits.created_channel_bytes,
     )
 
     journal = None if place is None else ChannelJournal(place, bounds.journal_bytes)
@@ -298,5 +298,6 @@ def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
         limits,
         event_bytes=configured.event_bytes,
         publish_rate=float(configured.event_rate),
+        channels_per_reader=configured.event_channels_per_reader,
         sockets=replace(limits.sockets, message_bytes=message_bytes),
     )

@@ -34,8 +34,9 @@ from packager.library.file_listing import ListedFiles, ListedFolder
 from packager.library.local_storage import Library, Withheld
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.s3.limits import S3Limits
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
 from packager.vod.film_facts import sequence_facts
+from packager.vod.limits import TitleLimits
 from packager.vod.sprites.sprite_maker import RemoteDrawing, SpriteLimits, SpriteMaker
 
 if TYPE_CHECKING:
@@ -341,9 +342,12 @@ def _in_s3(config: Config, limits: S3Limits) -> S3Library:
 
 def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
     """Return the limits of VOD titles, with the configured ones."""
-    movie = replace(limits.index.movie, moov_bytes=configured.vod_moov_bytes)
-    index = replace(limits.index, movie=movie, samples=configured.vod_samples)
-    return replace(limits, index_bytes=configured.vod_index_bytes, index=index)
+    return replace(
+        limits,
+        index_bytes=configured.vod_index_bytes,
+        movie=replace(limits.movie, moov_bytes=configured.vod_moov_bytes),
+        samples=configured.vod_samples,
+    )
 
 
 def drawing_tools(options: LibraryOptions, tools: Tools) -> Tools | None:

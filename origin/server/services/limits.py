@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from origin.access.limits import AccessLimits
 from origin.answers.memfd_cache import MemfdLimits
-from origin.events.created.limits import CreationLimits
 from origin.events.limits import EventLimits
 from origin.grpc.limits import GrpcLimits
 from origin.http1.limits import HttpLimits
@@ -14,7 +13,6 @@ from origin.ingest.limits import IngestLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.mounts.limits import RadioLimits
 from origin.system.connection_acceptor import ListeningLimits
-from origin.system.loop_lag import LoopLagLimits
 from origin.token_relay.limits import TokenRelayLimits
 from origin.vod.segment_cache import VodCacheLimits
 from origin.webhooks.delivery import DeliveryLimits
@@ -27,7 +25,7 @@ from packager.process.limits import ToolsLimits
 from packager.replication.limits import ReplicationLimits
 from packager.retry_policy import RetryPolicy
 from packager.s3.limits import S3Limits
-from packager.vod import TitleLimits
+from packager.vod.limits import TitleLimits
 from packager.vod.sprites.sprite_maker import SpriteLimits
 
 WORKER_RESTARTS = RetryPolicy(0.05, 5.0, steady_seconds=10.0)
@@ -43,7 +41,6 @@ class ServerLimits:
             only just been made, or have sent half a request.
         closing_seconds: for so long a process that takes no more connections waits for the server's others
             to take none either.
-        loop_lag: how often the event loop's lag is measured, and from which lag on it counts as late.
         listening: how its connections are taken.
         word_seconds: from one word of the demo's text to the next.
         text_pause_seconds: from the end of that text to its next beginning.
@@ -65,7 +62,6 @@ class ServerLimits:
     revive_seconds: float = 2.0
     first_request_seconds: float = 1.0
     closing_seconds: float = 2.0
-    loop_lag: LoopLagLimits = field(default_factory=LoopLagLimits)
     listening: ListeningLimits = field(default_factory=ListeningLimits)
     word_seconds: float = 0.12
     text_pause_seconds: float = 6.0
@@ -89,7 +85,6 @@ class Limits:
 
     Attributes:
         cluster: limits of its part in a cluster.
-        creation: limits of event channels that are made at run time.
         deliveries: limits of the deliveries of events to webhooks.
         encode: limits of the encoding of films, on request or ahead of time.
         jobs: limits of queued jobs, for this machine or others.
@@ -107,7 +102,6 @@ class Limits:
     cluster: ClusterLimits = field(default_factory=ClusterLimits)
     deliveries: DeliveryLimits = field(default_factory=DeliveryLimits)
     encode: EncodeLimits = field(default_factory=EncodeLimits)
-    creation: CreationLimits = field(default_factory=CreationLimits)
     events: EventLimits = field(default_factory=EventLimits)
     grpc: GrpcLimits = field(default_factory=GrpcLimits)
     http: HttpLimits = field(default_factory=HttpLimits)

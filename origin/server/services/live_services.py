@@ -81,7 +81,7 @@ class LiveServices:
         self._shared_simulcasts: dict[str, SharedSimulcast] = {}
         self.dvr_bucket = make_dvr_bucket(config, limits.s3)
         self.simulcasts: dict[str, Simulcast] = {}
-        limits_of_stations = replace(limits.radio.simulcast, starts=config.limits.hls_starts)
+        limits_of_stations = replace(limits.radio.station, starts=config.limits.hls_starts)
         self._starts = StartLimit(limits_of_stations)
         self.simulcast_names = frozenset[str]()
         self.broadcasts: dict[str, Channel] = {}
@@ -141,7 +141,7 @@ class LiveServices:
 
     def _serve_simulcasts(self, mounts: Mapping[str, Mount]) -> None:
         """Make the stations' channels, or serve those of other nodes."""
-        options = simulcast_options(self._config, self._limits.radio.simulcast, self.dvr_bucket)
+        options = simulcast_options(self._config, self._limits.radio.station, self.dvr_bucket)
         if is_edge(self._config) and self.cluster is not None:
             for name, one in options.items():
                 self.cluster.follow_simulcast(name, empty_windows(one))
@@ -159,7 +159,7 @@ class LiveServices:
 
     def add_simulcast(self, station: RadioOptions, mount: Mount, config: Config) -> Simulcast | None:
         """Make the channel of a station that was made while the server runs; None where it has none."""
-        limits = self._limits.radio.simulcast
+        limits = self._limits.radio.station
         options = simulcast_options(config, limits, self.dvr_bucket, (station,))
         if not options or self._tools is None:
             return None

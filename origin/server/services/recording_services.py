@@ -110,7 +110,7 @@ def make_station_recorders(
             schedule=_schedule_of(live.simulcasts[one.name].channel.programmes),
             sources=HeardSources(stations.stations[one.name]) if kind(one) == "publish" else None,
         )
-        terms = limits.radio.simulcast.channel.recordings
+        terms = limits.radio.station.channel.recordings
         staged = StagedRecordings(
             one.name,
             recorded.place / "recordings",

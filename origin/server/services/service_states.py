@@ -17,8 +17,6 @@ from packager.radio.simulcast import Simulcast
 if TYPE_CHECKING:
     from origin.recordings.station_recorder import StationRecorder
     from packager.cluster.shared_dvr import SharedDvr
-    from packager.recordings.bucket_recordings import BucketRecordings
-    from packager.recordings.bucket_upload import RecordingCopies
 
 STATES = ("starting", "live", "idle", "down", "ended")
 """All states of a live channel; stations and event channels have some of them."""
@@ -84,30 +82,21 @@ def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[
 
 def _troubles_beside(services: Services) -> dict[str, str]:
     """Return the faults of shared parts, such as the library and Redis, by part."""
-    live, troubles = services.live, dict[str, str]()
-    if live.cluster is not None and (told := live.cluster.connection.told):
-        troubles["cluster"] = told
-    if services.library.storage.trouble:
-        troubles["library"] = services.library.storage.trouble
-    if live.dvr_bucket is not None and live.dvr_bucket.trouble:
-        troubles["DVR"] = live.dvr_bucket.trouble
-    if services.made_tables.trouble:
-        troubles["records"] = services.made_tables.trouble
-    if services.state_webhooks.trouble:
-        troubles["webhooks"] = services.state_webhooks.trouble
-    store = services.events.created.store
-    if store is not None and store.trouble:
-        troubles[services.events.created.name] = store.trouble
-    relays = services.events.relays.values()
-    troubles |= {f"relay/{one.name}": one.trouble for one in relays if one.trouble}
-    in_s3: list[RecordingCopies | BucketRecordings] = [*services.recording_copies]
-    in_s3 += services.bucket_recordings.values()
-    troubles |= {one.name: one.trouble for one in in_s3 if one.trouble}
-    if services.loop_lag.trouble is not None:
-        troubles["server"] = services.loop_lag.trouble
-    elif services.waits_for_data:
-        troubles["server"] = "live channels wait: another server uses the data folder"
-    return troubles
+    live, events = services.live, services.events
+    waits = "live channels wait: another server uses the data folder" if services.waits_for_data else ""
+    troubles: dict[str, str | None] = {
+        "cluster": None if live.cluster is None else live.cluster.connection.told,
+        "library": services.library.storage.trouble,
+        "DVR": None if live.dvr_bucket is None else live.dvr_bucket.trouble,
+        "records": services.made_tables.trouble,
+        "webhooks": services.state_webhooks.trouble,
+        events.created.name: None if events.created.store is None else events.created.store.trouble,
+        **{f"relay/{one.name}": one.trouble for one in events.relays.values()},
+        **{one.name: one.trouble for one in services.recording_copies},
+        **{one.name: one.trouble for one in services.bucket_recordings.values()},
+        "server": services.loop_lag.trouble or waits,
+    }
+    return {name: text for name, text in troubles.items() if text}
 
 
 def service_states(services: Services) -> dict[str, ServiceState]:
@@ -130,7 +119,10 @@ def service_states(services: Services) -> dict[str, ServiceState]:
         # This node knows only whether there is something to play.
         states[f"live/{name}"] = ServiceState("live" if live.streams[name].ready else "idle")
     states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in live.streams_of_others()}
-    states |= {f"radio/{one.name}": _of_station(one) for one in services.mounts.values()}
+    states |= {
+        f"radio/{one.name}": ServiceState(one.state, one.trouble and f"source: {one.trouble}")
+        for one in services.mounts.values()
+    }
     histories = services.events.histories
     for name, channel in services.events.channels.items():
         trouble = histories[name].trouble if name in histories else ""
@@ -165,12 +157,6 @@ def _of_simulcast(
     recorder: StationRecorder | None = None,
 ) -> ServiceState:
     """Describe a station's HLS: it can't begin without the station's sound."""
-    if simulcast.state != "idle" and mount.state == "idle":
-        return ServiceState("idle")
-    if simulcast.state == "idle":
-        return ServiceState("idle")
+    if "idle" in (simulcast.state, mount.state):
+        return WELL["idle"]
     return _of_channel(simulcast.channel, shared_dvr, recorder)
-
-
-def _of_station(mount: Mount) -> ServiceState:
-    return ServiceState(mount.state, f"source: {mount.trouble}" if mount.trouble else "")

@@ -99,10 +99,7 @@ class Service(Protocol):
     name: str
 
     async def run(self) -> None:
-        """Work until cancelled."""
-
-    def close(self) -> None:
-        """Release all waiting requests."""
+        """Work until cancelled; a service on which requests wait has a `close`, too, which releases them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +199,7 @@ class Services:
         logged = [Path(config.log.access).expanduser()] if config.log.access else []
         self.access_log = AccessLogFile(logged[0], limits.radio) if logged else None
         self.library = make_library_services(config, tools, limits, [*facts.files, *logged], facts.encoder)
-        self.loop_lag = LoopLag(limits.server.loop_lag)
+        self.loop_lag = LoopLag(limits.server.listening)
         self.workers: Workers | None = None
         self.reload: ConfigReload | None = None
         self.made_tables, self.record_book = facts.made_tables, facts.record_book
@@ -470,7 +467,8 @@ class Services:
         """
         self.ending = True
         for service in self._services():
-            service.close()
+            if (close := getattr(service, "close", None)) is not None:
+                close()
         if self._work is not None:
             self._work.cancel()
 
@@ -494,24 +492,18 @@ class Services:
         self.traffic.add_bytes(area, count)
 
     def _services(self) -> list[Service]:
-        services: list[Service] = [*self.live.channels.values(), *self.live.simulcasts.values()]
+        live, events, library = self.live, self.events, self.library
+        every: list[Service | None] = [*live.channels.values(), *live.simulcasts.values()]
         # Relays end first, as they publish the reason to their channels' readers.
-        services += [*self.mounts.values(), *self.stations.hidden.values(), *self.events.relays.values()]
-        services += [self._event_beats]
+        every += [*self.mounts.values(), *self.stations.hidden.values(), *events.relays.values()]
         # Histories end behind the channels, whose last events are kept.
-        services += [*self.events.histories.values(), self.events.created]
-        services += [] if self.live.cluster is None else [self.live.cluster]
-        services += [] if self.library.thumbnails is None else [self.library.thumbnails]
-        services += [] if self.library.preparation is None else [self.library.preparation]
-        services += [] if self.library.encoded is None else [self.library.encoded]
-        services += [*self.recording_copies, *self.bucket_recordings.values()]
-        services += self.station_recorders.values()
-        services += [self.revocation_file]
-        services += [self.token_keys] if self.sessions is None else [self.token_keys, self.sessions]
-        storage = self.library.storage
-        services += [storage.folder] if isinstance(storage, Library) else []
-        services += [self._status_events, self.state_webhooks]
-        return [*services, *self._added, self.library.catalogue]
+        every += [self._event_beats, *events.histories.values(), events.created, live.cluster]
+        every += [library.thumbnails, library.preparation, library.encoded]
+        every += [*self.recording_copies, *self.bucket_recordings.values(), *self.station_recorders.values()]
+        every += [self.revocation_file, self.token_keys, self.sessions]
+        every += [library.storage.folder if isinstance(library.storage, Library) else None]
+        every += [self._status_events, self.state_webhooks, *self._added, library.catalogue]
+        return [one for one in every if one is not None]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""

@@ -70,7 +70,6 @@ class StatusEvents:
         self._sources = sources
         self._seconds = seconds
         self._told: dict[str, dict[str, object]] = {}
-        self._closed = False
         for source in {source for names in included.values() for source in names}:
             self.follow(source)
 
@@ -81,14 +80,10 @@ class StatusEvents:
             channel.captions.on_cues = functools.partial(self._publish_captions, source)
 
     async def run(self) -> None:
-        """Compare until this is closed, or the task is cancelled."""
-        while not self._closed:
+        """Compare until cancelled."""
+        while True:
             self.look()
             await asyncio.sleep(self._seconds)
-
-    def close(self) -> None:
-        """Publish nothing more."""
-        self._closed = True
 
     def look(self) -> None:
         """Publish what has changed since the last comparison."""

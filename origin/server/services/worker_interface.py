@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -83,7 +84,7 @@ def merged(own: Iterable[Metric], others: Iterable[Metric]) -> list[Metric]:
 
 def _add(known: Metric, other: Metric) -> None:
     """Add the samples of a metric to those of the same one."""
-    combine = max if known.name in LARGEST else _sum
+    combine = max if known.name in LARGEST else operator.add
     places = {(one.name, *sorted(one.labels.items())): place for place, one in enumerate(known.samples)}
     for sample in other.samples:
         place = places.get((sample.name, *sorted(sample.labels.items())))
@@ -92,7 +93,3 @@ def _add(known: Metric, other: Metric) -> None:
         else:
             value = combine(known.samples[place].value, sample.value)
             known.samples[place] = known.samples[place]._replace(value=value)
-
-
-def _sum(one: float, other: float) -> float:
-    return one + other

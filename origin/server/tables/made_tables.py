@@ -244,18 +244,13 @@ class TablesAtTakeover:
     def __init__(self, tables: MadeTables, reload: ConfigReload) -> None:
         self._tables = tables
         self._reload = reload
-        self._closed = asyncio.Event()
 
     async def run(self) -> None:
         """Read and apply the tables, as soon as this server has the data folder."""
         async with self._reload.turn:
             await self._tables.restore()
             await self._reload.apply(await SHARED_THREADS.run(self._tables.added_to, self._reload.file))
-        await self._closed.wait()
-
-    def close(self) -> None:
-        """End."""
-        self._closed.set()
+        await asyncio.Event().wait()
 
 
 def _with_tables(config: Config, section: str, made: Mapping[str, TableValues]) -> Config:

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from media.hls.date_range import DateRange, read_date_range
-from packager.concurrency import background_task
+from packager.concurrency import background_task, wait_within
 from packager.past.date_range_file import StoredRanges
 from packager.publish.date_ranges import MAX_DATE_RANGES, with_arrival
 from packager.threads import SHARED_THREADS, Threads
@@ -82,9 +82,7 @@ class DateRangeLog:
         Returns:
             None of them where they can't be read now.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self._idle.wait()
+        await wait_within(DRAIN_SECONDS, self._idle.wait())
         try:
             found = await self.within(begin, end)
         except OSError:
@@ -117,9 +115,7 @@ class DateRangeLog:
             try:
                 yield
             finally:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(DRAIN_SECONDS):
-                        await self._idle.wait()
+                await wait_within(DRAIN_SECONDS, self._idle.wait())
 
     async def _run(self) -> None:
         is_failing = False

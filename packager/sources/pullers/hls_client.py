@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from media.errors import UnsupportedError
 from media.hls.playlist_reader import ListedSegment, MediaListing, Resource, VariantListing, read_playlist
@@ -30,6 +30,9 @@ from packager.sources.pump import Pump, PumpOptions
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 from packager.threads import SHARED_THREADS
+
+MakePump = Callable[[str, StreamFormat | None, PumpOptions], Pump]
+"""Returns the pump of a source, made or reset for another stream, by the arguments of `Pump`."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,19 +106,6 @@ def reload_delay(listing: MediaListing, limits: SourceLimits, *, changed: bool) 
     return min(max(float(listing.segments[-1].duration), limits.shortest_pause_seconds), longest)
 
 
-class PumpFactory(Protocol):
-    """Returns the pump of a source, after making it or resetting it for another stream."""
-
-    def __call__(self, container: str, reader: StreamFormat | None, options: PumpOptions) -> Pump:
-        """Return the pump; for the arguments, see ``Pump``.
-
-        Args:
-            container: ffmpeg's name of the container.
-            reader: parses the stream outside of the pump, or None.
-            options: how the stream is treated.
-        """
-
-
 class _Playlist:
     """The state of one media playlist that is followed, over several connections."""
 
@@ -149,7 +139,7 @@ class _Playlist:
 class HlsClient:
     """Plays one HLS URL into a pump; ``follow`` is called again after a lost connection."""
 
-    def __init__(self, deliver: PumpFactory, limits: SourceLimits) -> None:
+    def __init__(self, deliver: MakePump, limits: SourceLimits) -> None:
         self._prepare_pump = deliver
         self._limits = limits
         self._playlists: list[_Playlist] = []

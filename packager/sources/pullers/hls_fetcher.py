@@ -43,7 +43,7 @@ class HlsFetcher:
         """
         try:
             async with (
-                asyncio.timeout(self._limits.segment_request_seconds),
+                asyncio.timeout(self._limits.request_seconds),
                 self._client.stream("GET", url) as response,
             ):
                 return bytes(await read_body(response, self._limits.playlist_reader.playlist_bytes)), str(
@@ -92,7 +92,7 @@ class HlsFetcher:
         headers = {} if span is None else {"range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
         try:
             async with (
-                asyncio.timeout(self._limits.segment_request_seconds),
+                asyncio.timeout(self._limits.request_seconds),
                 self._client.stream("GET", url, headers=headers) as response,
             ):
                 data = await read_body(response, limit)

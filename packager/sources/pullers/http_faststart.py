@@ -49,7 +49,7 @@ async def faststart_content(
             break
     if not finder.data_first:
         return _as_it_comes(bytes(head), data)
-    ranges = RangeReader(client, answer, limits.moov_request_seconds)
+    ranges = RangeReader(client, answer, limits.request_seconds)
     moov, place, front = await _index(ranges, finder, head, limits)
     return _moov_first(bytes(head), data, front, moov, place)
 

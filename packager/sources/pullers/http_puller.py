@@ -128,7 +128,7 @@ class HttpPuller:
         reader: StreamFormat | None = None,
         options: PumpOptions = DEFAULT_OPTIONS,
     ) -> Pump:
-        """Return the pump, ready for another stream; see `hls_client.PumpFactory`."""
+        """Return the pump, ready for another stream; see `hls_client.MakePump`."""
         if self.pump is None:
             self.pump = Pump(
                 container,

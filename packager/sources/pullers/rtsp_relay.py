@@ -313,7 +313,7 @@ class _Connection:
         self._redirects += 1
         if (
             pending.message.first[0] not in ("OPTIONS", "DESCRIBE")
-            or self._redirects > self._limits.rtsp_redirects
+            or self._redirects > self._limits.redirects
         ):
             self._respond(pending, RtspMessage(BAD_GATEWAY))
             raise PullError("it redirects where that isn't followed")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -24,18 +24,19 @@ from media.mp4.movie.assembled_samples import AssembledSamples
 from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.empty_samples import has_empty_samples, without_empty_samples
 from media.mp4.movie.filled_sound import PAUSE_SECONDS, FilledSpan, SilentSamples, fill_pauses, has_pauses
-from media.mp4.movie.movie import Movie, MovieLimits, Track, foreign_format
+from media.mp4.movie.movie import Movie, Track, foreign_format
 from media.mp4.movie.one_sample_entry import samples_of_one_entry, use_several_entries
 from media.mp4.movie.packed_sound import MAX_INSTANTS, PACKED_BYTES, packed_tables
-from media.mp4.movie.sample_table import MAX_SAMPLES, SampleTable
+from media.mp4.movie.sample_table import SampleTable
 from media.mp4.movie.sample_table_writer import MAX_TABLE_TICKS, Reserve, TableRoom, reserve_nothing
 from media.mp4.movie.track_box import TrackFacts
 from packager.reader_guard import ReaderGuard
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
-from packager.vod.index.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
+from packager.vod.index.limits import IndexCacheLimits
+from packager.vod.index.segment_boundaries import cut_at_sync, cut_at_times
 from packager.vod.index.still_pictures import cut_at_still_pictures, repeated_bytes
-from packager.vod.movie.bounded_references import BoundedRead, ReferenceLimits, require_few_repeats
+from packager.vod.movie.bounded_references import BoundedRead, require_few_repeats
 from packager.vod.movie.edit_list import (
     Arrangement,
     Placement,
@@ -46,10 +47,9 @@ from packager.vod.movie.edit_list import (
     moved_edits,
 )
 from packager.vod.movie.hidden_pictures import hide_before_edit
-from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
+from packager.vod.movie.movie_reader import Read, is_packet_stream, read_movie
 from packager.vod.movie.paused_tracks import with_pauses
 from packager.vod.movie.track_roles import place_of, roles_of
-from packager.vod.text.cues import TEXT_LIMITS, TextLimits
 from packager.vod.text.text_tracks import (
     PictureSubtitles,
     embedded_text_tracks,
@@ -83,39 +83,11 @@ _STILL_SECONDS = 1
 """Pictures that are coded each for itself and stay at least so long are a cover or slides, not a film."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexLimits:
-    """The limits of the index of one file; a file of a few kilobytes may declare billions of anything.
-
-    Attributes:
-        movie: limits of a ``moov``, which is read as a whole.
-        samples: most samples of all offered tracks together: 24 hours of film have 6 million.
-        sync_samples: most pictures from which decoding can begin: ten hours of nothing else have a million.
-        runs: most entries of all offered tracks' ``stts`` and ``ctts`` together: 24 hours that were recorded
-            by a clock of milliseconds, so that no two frames in a row are as long, have 6 million.
-        segments: most segments of all offered tracks together; each is a line of a playlist.
-        sound_tracks: most sound tracks that are offered.
-        containers: limits of files that have no whole ``moov``.
-        text: limits of text tracks and their samples.
-        references: how often the same bytes of the file may be read, and be samples.
-    """
-
-    movie: MovieLimits = field(default_factory=MovieLimits)
-    samples: int = 2 * MAX_SAMPLES
-    sync_samples: int = 9 << 17
-    runs: int = 6 << 20
-    segments: int = 2 * MAX_SEGMENTS
-    sound_tracks: int = 8
-    containers: ContainerLimits = field(default_factory=ContainerLimits)
-    text: TextLimits = TEXT_LIMITS
-    references: ReferenceLimits = field(default_factory=ReferenceLimits)
-
-
-LIMITS = IndexLimits()
+LIMITS = IndexCacheLimits()
 
 
 def read_index(
-    read: Read, size: int, limits: IndexLimits = LIMITS, reserve: Reserve = reserve_nothing
+    read: Read, size: int, limits: IndexCacheLimits = LIMITS, reserve: Reserve = reserve_nothing
 ) -> FileIndex:
     """Index a file.
 
@@ -134,7 +106,7 @@ def read_index(
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    read = BoundedRead(read, size, limits.references)
+    read = BoundedRead(read, size, limits.containers)
     found = read_movie(read, size, limits.movie, limits.containers, reserve)
     index = index_movie(found.movie, found.nbytes, size, limits, found.assembled, reserve)
     if found.cut_short is not None:
@@ -147,7 +119,7 @@ def read_index(
 
 
 def read_beginning(
-    read: Read, size: int, limits: IndexLimits = LIMITS, reserve: Reserve = reserve_nothing
+    read: Read, size: int, limits: IndexCacheLimits = LIMITS, reserve: Reserve = reserve_nothing
 ) -> FileIndex | None:
     """Index only the beginning of a file of which an index takes all of it to be read; None of any other.
 
@@ -180,7 +152,7 @@ def index_movie(
     movie: Movie,
     moov_bytes: int,
     size: int,
-    limits: IndexLimits = LIMITS,
+    limits: IndexCacheLimits = LIMITS,
     assembled: AssembledSamples | None = None,
     reserve: Reserve = reserve_nothing,
 ) -> FileIndex:
@@ -197,7 +169,7 @@ def index_movie(
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
     """
-    require_few_repeats(movie, assembled.end if assembled is not None else size, limits.references)
+    require_few_repeats(movie, assembled.end if assembled is not None else size, limits.containers)
     tables = sum(map(_table_bytes, movie.tracks))
     is_long = tables > _LONG_BYTES
     whole = tables * _KEPT_SHARE >= moov_bytes and not is_long
@@ -269,7 +241,7 @@ def _copied(track: Track) -> Track:
 def _choose(
     tracks: Iterable[Track],
     movie_timescale: int,
-    limits: IndexLimits,
+    limits: IndexCacheLimits,
     left_out: list[str],
     lost: list[str],
 ) -> tuple[list[_Candidate], list[_Candidate]]:
@@ -324,7 +296,7 @@ def _choose(
 
 
 def _choose_uncopied(
-    tracks: Sequence[Track], movie_timescale: int, limits: IndexLimits, copied: Sequence[_Candidate]
+    tracks: Sequence[Track], movie_timescale: int, limits: IndexCacheLimits, copied: Sequence[_Candidate]
 ) -> list[_Candidate]:
     """Choose the tracks that are decoded, as many as the limits allow beside the copied ones."""
     chosen: list[_Candidate] = []
@@ -368,7 +340,7 @@ class _Candidate:
         return self.track.handler == b"vide"
 
 
-def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Candidate:
+def _candidate(track: Track, movie_timescale: int, limits: IndexCacheLimits) -> _Candidate:
     if track.obstacle:
         raise UnsupportedError(track.obstacle)
     if not track.self_contained:
@@ -403,7 +375,7 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
     return _paused(_Candidate(track, entries[0], table, movie_timescale, has_own_tables), limits)
 
 
-def _paused(one: _Candidate, limits: IndexLimits) -> _Candidate:
+def _paused(one: _Candidate, limits: IndexCacheLimits) -> _Candidate:
     """Return a track in whose tables the pauses of its edit list are.
 
     Raises:
@@ -434,7 +406,7 @@ def _lacking(one: _Candidate) -> str:
     return f"sound of track {track.track_id}: {track.lacking}; {stands}"
 
 
-def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Candidate:
+def _decodable(track: Track, movie_timescale: int, limits: IndexCacheLimits) -> _Candidate:
     """Read a track that is decoded; raises MediaError where it can't be."""
     if not track.self_contained or not track.sample_entries:
         raise UnsupportedError("it has no samples of a known codec")
@@ -571,7 +543,7 @@ def _hidden_before_edit(
 
 
 def _lengthened(
-    placed: Sequence[_Placed], size: int, limits: IndexLimits, reserve: Reserve
+    placed: Sequence[_Placed], size: int, limits: IndexCacheLimits, reserve: Reserve
 ) -> tuple[list[_Placed], AssembledSamples | None]:
     """Make all tracks as long as the longest, by a last picture that stays and by silence.
 
@@ -642,7 +614,7 @@ def _first_longer(tables: Mapping[bytes, memoryview], ticks: int) -> bytes:
 
 
 def _filled(
-    one: _Placed, end: Fraction, place: int, limits: IndexLimits, room: TableRoom
+    one: _Placed, end: Fraction, place: int, limits: IndexCacheLimits, room: TableRoom
 ) -> tuple[_Placed, SilentSamples] | None:
     """Put silence into the pauses of a track of sound, before it and behind it; return None without any."""
     candidate, arrangement = one.candidate, one.arrangement
@@ -682,7 +654,7 @@ def _filled(
 
 
 def _offer(
-    placed: Sequence[_Placed], early: Fraction, limits: IndexLimits, left_out: list[str]
+    placed: Sequence[_Placed], early: Fraction, limits: IndexCacheLimits, left_out: list[str]
 ) -> tuple[OfferedTrack, ...]:
     """Cut the tracks that are copied, as many as the limits allow.
 
@@ -722,7 +694,7 @@ def _cut(one: _Candidate, arrangement: Arrangement, offered: Sequence[OfferedTra
 
 
 def _offer_encoded(
-    placed: Sequence[_Placed], copied: Sequence[OfferedTrack], early: Fraction, limits: IndexLimits
+    placed: Sequence[_Placed], copied: Sequence[OfferedTrack], early: Fraction, limits: IndexCacheLimits
 ) -> tuple[OfferedTrack, ...]:
     """Cut tracks that aren't copied like those that are, without those that can't be cut.
 

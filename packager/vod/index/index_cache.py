@@ -17,7 +17,8 @@ from packager.reader_guard import ReaderGuard
 from packager.threads import ThreadLimits, Threads
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.index.index_builder import read_beginning, read_index
-from packager.vod.index.index_memory_budget import IndexCacheLimits, IndexMemory
+from packager.vod.index.index_memory_budget import IndexMemory
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.movie.versioned_addresses import version_of
 
 log = structlog.get_logger()
@@ -135,12 +136,12 @@ class IndexCache:
 
     def _read_beginning(self, file: LibraryFile) -> FileIndex | None:
         with ReaderGuard(file.path), self._memory.reading(without_waits(file.pread)) as read:
-            index = read_beginning(read, file.size, self._limits.index, read.reserve)
+            index = read_beginning(read, file.size, self._limits, read.reserve)
         return None if index is None else index.with_encoded(self._encoded(index))
 
     def _read(self, file: LibraryFile) -> FileIndex:
         with ReaderGuard(file.path), self._memory.reading(without_waits(file.pread)) as read:
-            index = read_index(read, file.size, self._limits.index, read.reserve)
+            index = read_index(read, file.size, self._limits, read.reserve)
             index = index.with_version(version_of(file.identity))
             index = index.with_encoded(self._encoded(index))
             self._memory.add(index)

@@ -9,46 +9,14 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Self
 from weakref import WeakValueDictionary
 
 from packager.blocking_calls import LackingError, may_be_repeated, result_of_wait
 from packager.vod.index.file_index import FileIndex
-from packager.vod.index.index_builder import LIMITS, IndexLimits
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.movie.movie_reader import Read
-
-
-@dataclass(frozen=True, slots=True)
-class IndexCacheLimits:
-    """The limits of the indexes of a library: memory, number, and the making of new ones.
-
-    Attributes:
-        index_bytes: memory for all indexes together; the index of a film of two hours takes 8 MB.
-        small_read: bytes of a reading that isn't counted: a table has more.
-        memory_patience_seconds: how long a reading waits for the room of indexes in use, which it may be
-            using itself.
-        memory_wait_seconds: how long a reading waits for other readings.
-        memory_look_seconds: between two checks whether indexes that were in use are gone.
-        indexes: most indexes that are kept.
-        index: limits of the index of one file.
-        made_at_once: indexes that are made at the same time, for one client as long as no other waits; each
-            reads a whole ``moov`` into memory.
-        awaited: most films that wait for their index.
-        wait_seconds: longest wait of a request for an index, or for anything else that another request makes.
-    """
-
-    index_bytes: int = 256 << 20
-    small_read: int = 64 << 10
-    memory_patience_seconds: float = 0.5
-    memory_wait_seconds: float = 60.0
-    memory_look_seconds: float = 0.02
-    indexes: int = 1024
-    index: IndexLimits = LIMITS
-    made_at_once: int = 2
-    awaited: int = 1024
-    wait_seconds: float = 60.0
 
 
 class AwaitedRoom(NamedTuple):

@@ -7,37 +7,16 @@ overlap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from media.errors import MalformedError, MediaError, TooLargeError
 from media.mp4.movie.box_arrays import stretches
 from media.mp4.movie.movie import Movie, Track
 from media.mp4.movie.sample_sizes import SampleSizes
-from media.mp4.movie.sample_table import MAX_SAMPLES, SampleTable
+from media.mp4.movie.sample_table import SampleTable
+from packager.vod.movie.movie_reader import ContainerLimits
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceLimits:
-    """How many bytes are read of a film whose references repeat.
-
-    Attributes:
-        times: how often the bytes of the file may be named.
-        free_bytes: bytes that may be named besides, so that small films need no exact count.
-        read_bytes: the bytes that a shorter read counts for.
-        samples: most samples of a track whose places are looked up; one of more isn't indexed.
-    """
-
-    times: int = 4
-    free_bytes: int = 64 << 20
-    read_bytes: int = 64
-    samples: int = 2 * MAX_SAMPLES
-
-    def most(self, size: int) -> int:
-        """Return the most bytes that a file of a size may name."""
-        return self.times * size + self.free_bytes
 
 
 class BoundedRead:
@@ -47,7 +26,7 @@ class BoundedRead:
         size: the file's length in bytes.
     """
 
-    def __init__(self, read: Read, size: int, limits: ReferenceLimits) -> None:
+    def __init__(self, read: Read, size: int, limits: ContainerLimits) -> None:
         self._read = read
         self._left = limits.most(size)
         self._least = limits.read_bytes
@@ -65,7 +44,7 @@ class BoundedRead:
         return data
 
 
-def require_few_repeats(movie: Movie, size: int, limits: ReferenceLimits) -> None:
+def require_few_repeats(movie: Movie, size: int, limits: ContainerLimits) -> None:
     """Make sure that the samples of all tracks have hardly more bytes than the file.
 
     Args:
@@ -85,18 +64,18 @@ def require_few_repeats(movie: Movie, size: int, limits: ReferenceLimits) -> Non
             raise MalformedError(f"its samples overlap: more than {most} bytes of {size}")
 
 
-def _declared_bytes(track: Track, limits: ReferenceLimits) -> int:
+def _declared_bytes(track: Track, limits: ContainerLimits) -> int:
     try:
-        sizes = SampleSizes(track.tables, limits.samples)
+        sizes = SampleSizes(track.tables, limits.referenced_samples)
     except MediaError:
         return 0  # the track can't be indexed, which is said where it would be
     return sizes.sum(0, len(sizes))
 
 
-def _bytes_within(track: Track, size: int, limits: ReferenceLimits) -> Iterator[int]:
+def _bytes_within(track: Track, size: int, limits: ContainerLimits) -> Iterator[int]:
     """Yield the bytes of a track's samples that are in the file, by stretches."""
     try:
-        table = SampleTable(track.tables, len(track.sample_entries), limits.samples)
+        table = SampleTable(track.tables, len(track.sample_entries), limits.referenced_samples)
     except MediaError:
         return
     for start, stop in stretches(0, len(table)):

@@ -20,6 +20,7 @@ from media.mp4.files.fragmented_movie import FragmentedLimits, FragmentedMovie
 from media.mp4.files.moov_finder import FIRST_BOXES, MoovFinder
 from media.mp4.movie.assembled_samples import AssembledSamples
 from media.mp4.movie.movie import Movie, MovieLimits, parse_movie
+from media.mp4.movie.sample_table import MAX_SAMPLES
 from media.mp4.movie.sample_table_writer import Reserve, reserve_nothing
 from media.ogg.movie import CHAINED, OggFileLimits, is_ogg, read_ogg
 from media.ps.movie import is_program_stream, read_program_stream
@@ -59,11 +60,15 @@ class ReadMovie:
 
 @dataclass(frozen=True, slots=True)
 class ContainerLimits:
-    """The limits of files that have no whole ``moov``.
+    """The limits of files by container, and of how often their tables lead to the same bytes.
 
     Attributes:
         fragmented: fragmented MP4.
         transport: MPEG-TS and MPEG-PS.
+        reference_times: how often the bytes of the file may be named.
+        free_bytes: bytes that may be named besides, so that small films need no exact count.
+        read_bytes: the bytes that a shorter read counts for.
+        referenced_samples: most samples of a track whose places are looked up; one of more isn't indexed.
     """
 
     fragmented: FragmentedLimits = field(default_factory=FragmentedLimits)
@@ -73,6 +78,14 @@ class ContainerLimits:
     asf: AsfLimits = field(default_factory=AsfLimits)
     flv: FlvFileLimits = field(default_factory=FlvFileLimits)
     ogg: OggFileLimits = field(default_factory=OggFileLimits)
+    reference_times: int = 4
+    free_bytes: int = 64 << 20
+    read_bytes: int = 64
+    referenced_samples: int = 2 * MAX_SAMPLES
+
+    def most(self, size: int) -> int:
+        """Return the most bytes that a file of a size may name."""
+        return self.reference_times * size + self.free_bytes
 
 
 def read_movie(

@@ -15,7 +15,6 @@ import pytest
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.matroska import element_ids as ids
 from media.matroska.demuxer import MatroskaDemuxer
-from media.matroska.live_elements import MatroskaStreamLimits
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.packets import Packet, TrackKind
@@ -241,7 +240,7 @@ def test_what_cant_be_demuxed_is_told(data: bytes, error: type[MediaError], told
 
 def test_an_element_is_as_large_as_the_limits_allow() -> None:
     data = segment(HEADER, cluster(0, picture(0), block(0, bytes(2000))))
-    demuxer = MatroskaDemuxer(MatroskaStreamLimits(element_bytes=1000))
+    demuxer = MatroskaDemuxer(1000)
     with pytest.raises(TooLargeError, match="of 2004 bytes"):
         demuxer.receive_data(data)
 

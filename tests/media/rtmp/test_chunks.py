@@ -20,18 +20,18 @@ from media.rtmp.chunks import (
     COMMAND_BYTES,
     DATA,
     VIDEO,
-    ChunkLimits,
     ChunkReader,
     Message,
+    RtmpConnectionLimits,
     write_message,
 )
 from tests.loop_watch import slowness
 
-LIMITS = ChunkLimits()
-SMALL = ChunkLimits(media_bytes=100_000)
+LIMITS = RtmpConnectionLimits()
+SMALL = RtmpConnectionLimits(media_bytes=100_000)
 
 
-def read(pieces: Iterable[bytes], limits: ChunkLimits = LIMITS) -> list[Message]:
+def read(pieces: Iterable[bytes], limits: RtmpConnectionLimits = LIMITS) -> list[Message]:
     reader, found = ChunkReader(limits), list[Message]()
     reader.expect_media()
     for piece in pieces:

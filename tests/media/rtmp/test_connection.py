@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MediaError
-from media.flv.amf0 import AmfLimits, Value, read_values, write_values
+from media.flv.amf0 import Value, read_values, write_values
 from media.rtmp import chunks
 from media.rtmp.chunks import ChunkReader, Message, write_message
 from media.rtmp.connection import (
@@ -30,7 +30,7 @@ CONNECT: dict[str, Value] = {"app": "live", "tcUrl": "rtmp://host/live"}
 
 def answers(sent: bytes) -> list[Message]:
     """Read what the server sent behind its handshake."""
-    reader = ChunkReader(LIMITS.chunks)
+    reader = ChunkReader(LIMITS)
     reader.receive_data(sent[3073:])
     return list(reader.events())
 
@@ -40,7 +40,7 @@ def said(sent: bytes) -> list[tuple[Value, ...]]:
     found = list[tuple[Value, ...]]()
     for message in answers(sent):
         if message.kind == chunks.COMMAND:
-            values = read_values(message.payload, AmfLimits())
+            values = read_values(message.payload)
             info = values[-1]
             found.append((values[0], values[1], info.get("code") if isinstance(info, dict) else info))
     return found
@@ -123,7 +123,7 @@ def test_a_refusal_says_why() -> None:
     one.refuse_publish("The key is wrong.")
     last = answers(one.data_to_send())[-1]
     assert last.stream == 1
-    assert read_values(last.payload, AmfLimits()) == [
+    assert read_values(last.payload) == [
         "onStatus",
         0.0,
         None,
@@ -200,7 +200,7 @@ def test_what_a_client_can_do_is_told_and_what_both_can_is_answered() -> None:
     assert request == ConnectRequest("live", "", frozenset({"hvc1", "av01", "Opus"}), 15)
     assert not one.request_reconnect("too early")
     one.accept_connect()
-    info = read_values(answers(one.data_to_send())[-1].payload, AmfLimits())[-1]
+    info = read_values(answers(one.data_to_send())[-1].payload)[-1]
     assert isinstance(info, dict)
     assert info["fourCcList"] == ["Opus", "av01", "hvc1"]
     one.receive_data(command("publish", 5, None, "demo", "live", stream=1))

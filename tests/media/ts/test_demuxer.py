@@ -12,7 +12,8 @@ import pytest
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.fragments.fragments import Fragment, InitSegment
-from media.ts.demuxer import LiveTransportLimits, TransportDemuxer
+from media.ts.demuxer import TransportDemuxer
+from media.ts.stream_reader import TransportReaderLimits
 from media.ts.tables import PACKET
 from media.ts.timestamps import CLOCK_WRAP
 from tests.media.muxers.muxed_streams import FragmentRemuxer, packets, samples, track
@@ -156,7 +157,7 @@ def test_hostile_streams_are_an_error_or_none_within_bounds(recorded: Recorded) 
 
 def test_what_never_ends_is_bounded() -> None:
     empty = b"\x47\x1f\xff\x10" + bytes(PACKET - 4)
-    demuxer = TransportDemuxer(LiveTransportLimits(table_search_bytes=100 * PACKET))
+    demuxer = TransportDemuxer(TransportReaderLimits(searched_table_bytes=100 * PACKET))
     for _ in range(100):
         assert demuxer.receive_data(empty) == []
     with pytest.raises(MediaError, match="without a program map"):

@@ -11,9 +11,9 @@ import pytest
 from media.errors import UnsupportedError
 from media.stream_reader import CLOCK_RATE
 from media.ts import demuxer
-from media.ts.demuxer import LiveTransportLimits
 from media.ts.elementary_streams import Unit
 from media.ts.sound_frames import AAC, EAC3, FrameFacts, SoundCoding, SoundFrames
+from media.ts.stream_reader import TransportReaderLimits
 from media.ts.timestamps import LiveClock
 
 SHORTEST = bytes((0xFF, 0xF1, 0x50, 0x80, 0x01, 0x1F, 0xFC, 0x00))
@@ -49,7 +49,7 @@ def file_sound(coding: SoundCoding) -> Callable[[bytes], object]:
 
 
 def live_sound(coding: SoundCoding) -> Callable[[bytes], None]:
-    sound = demuxer._Sounds(coding, LiveClock(), LiveTransportLimits())
+    sound = demuxer._Sounds(coding, LiveClock(), TransportReaderLimits())
     times = itertools.count(0, CLOCK_RATE)
 
     def receive(data: bytes) -> None:

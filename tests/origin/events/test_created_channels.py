@@ -12,7 +12,7 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from origin.events.created.creation_rate import ADDRESSES, CHANNELS, CreationRate
-from origin.events.created.limits import CreationLimits
+from origin.events.limits import EventLimits
 from tests.created_channels import (
     ADMIN,
     JWT_SECRET,
@@ -243,7 +243,7 @@ async def test_readers_of_a_deleted_channel_get_its_end_and_publishers_are_told(
 
 async def test_a_channel_ends_at_its_time() -> None:
     async with (
-        serving(CreationLimits(beat_seconds=0.01)) as server,
+        serving(EventLimits(created_beat_seconds=0.01)) as server,
         httpx.AsyncClient(timeout=LIMIT) as client,
     ):
         made = await server.made(name="talk", expires=time.time() + 1)
@@ -271,7 +271,7 @@ async def test_the_first_event_makes_a_channel_where_its_template_says_so() -> N
 
 
 async def test_a_web_token_makes_channels_of_its_patterns_and_manages_its_own() -> None:
-    async with serving(CreationLimits(per_creator=2)) as server:
+    async with serving(EventLimits(per_creator=2)) as server:
         anna, ben = bearer(web_token("room/*", "own")), bearer(web_token("*", "room/*", sub="ben"))
         assert (await server.create(anna, name="other/1")).status_code == 403
         assert (await server.create(anna)).status_code == 403
@@ -295,7 +295,7 @@ async def test_a_web_token_makes_channels_of_its_patterns_and_manages_its_own() 
 
 
 async def test_a_web_token_without_a_name_is_nobody_and_its_channels_are_the_administrators() -> None:
-    async with serving(CreationLimits(per_creator=2)) as server:
+    async with serving(EventLimits(per_creator=2)) as server:
         one, other = (bearer(web_token("room/*", sub="", jti=number)) for number in ("1", "2"))
         for number in range(2):
             assert (await server.create(one, name=f"room/{number}")).status_code == 201
@@ -324,7 +324,7 @@ async def test_a_web_token_reads_a_channel_until_it_expires() -> None:
 
 
 async def test_clients_of_one_address_make_so_many_channels_in_an_hour_whatever_their_tokens() -> None:
-    async with serving(CreationLimits(per_address=3)) as server:
+    async with serving(EventLimits(per_address=3)) as server:
         for name in ("anna", "ben"):
             maker = bearer(web_token("room/*", sub=name))
             # Deleted ones count: each was written to the disk, and told to others.

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from origin.access.authorization import Action, NamedResource, ResourceKind
 from origin.events.channel_keys import ChannelKeys
-from origin.events.created.limits import CreationLimits
+from origin.events.limits import EventLimits
 from tests.created_channels import (
     ADMIN,
     Setting,
@@ -27,7 +27,7 @@ from tests.waiting import until
 
 
 async def test_no_more_channels_are_made_than_there_is_room_for_but_idle_ones_go() -> None:
-    async with serving(CreationLimits(channels=3)) as server:
+    async with serving(EventLimits(created_channels=3)) as server:
         await server.made(name="kept")
         await server.made(name="young", keep_for="1h")
         await server.made(name="old", keep_for=0.001)
@@ -41,7 +41,7 @@ async def test_no_more_channels_are_made_than_there_is_room_for_but_idle_ones_go
 
 
 async def test_events_of_all_channels_take_no_more_memory_than_allowed() -> None:
-    async with serving(CreationLimits(event_bytes=100_000, beat_seconds=0.01)) as server:
+    async with serving(EventLimits(created_bytes=100_000, created_beat_seconds=0.01)) as server:
         made = [await server.made(name=f"room/{number}") for number in range(2)]
         statuses: list[int] = []
         for number in range(8):
@@ -78,7 +78,7 @@ async def test_readers_come_again_to_the_next_server() -> None:
 
 
 async def test_an_idle_channel_is_packed_and_its_readers_miss_nothing() -> None:
-    async with serving(CreationLimits(idle_seconds=0.0, beat_seconds=0.01)) as server:
+    async with serving(EventLimits(created_idle_seconds=0.0, created_beat_seconds=0.01)) as server:
         made = await server.made(name="talk", keep=2)
         for text in ("one", "two", "three"):
             answer = await server.publish("talk", made["publish_token"], text)
@@ -96,7 +96,7 @@ async def test_an_idle_channel_is_packed_and_its_readers_miss_nothing() -> None:
 
 
 async def test_events_that_are_too_old_are_deleted_of_an_idle_channel_too() -> None:
-    async with serving(CreationLimits(idle_seconds=0.0, beat_seconds=0.01)) as server:
+    async with serving(EventLimits(created_idle_seconds=0.0, created_beat_seconds=0.01)) as server:
         made = await server.made(name="talk", keep_for=1)
         await server.publish("talk", made["publish_token"], "secret " * 50)
         await until(lambda: not server.created.open)
@@ -143,7 +143,9 @@ async def test_channels_survive_a_restart_with_tokens_and_ends_and_deleted_ones_
 @pytest.mark.parametrize("is_stored", [False, True])
 async def test_races_of_all_requests_for_a_name_end_well(tmp_path: Path, is_stored: bool) -> None:
     setting = Setting(tmp_path / "channels") if is_stored else Setting()
-    limits = CreationLimits(idle_seconds=0.0, beat_seconds=0.001, channels=4, per_creator=3)
+    limits = EventLimits(
+        created_idle_seconds=0.0, created_beat_seconds=0.001, created_channels=4, per_creator=3
+    )
     allowed = {
         "POST /events": {201, 409, 429},
         "DELETE": {204, 404, 410},

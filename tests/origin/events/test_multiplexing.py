@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from origin.events.created.limits import CreationLimits
+from origin.events.limits import EventLimits
 from origin.events.multiplexing.positions import read_positions, write_positions
 from tests.created_channels import ADMIN, JWT_SECRET, ROOM_TOKEN, Server, bearer, serving
 from tests.event_server import LIMIT, TOKEN
@@ -322,7 +322,7 @@ async def test_hostile_clients_of_a_websocket_are_refused_or_cut() -> None:
 
 
 async def test_a_channel_that_is_read_is_not_packed() -> None:
-    async with serving(CreationLimits(idle_seconds=0.0, beat_seconds=0.01)) as server:
+    async with serving(EventLimits(created_idle_seconds=0.0, created_beat_seconds=0.01)) as server:
         await server.made(name="a")
         async with streaming(server, ["a"]) as events:
             for number in range(3):

@@ -11,22 +11,20 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from origin.events.created.limits import CreationLimits
-from origin.events.limits import ChannelLimits
-from origin.events.multiplexing.reading import MultiplexingLimits
+from origin.events.limits import ChannelLimits, EventLimits
 from tests.created_channels import ADMIN, Server, Setting, serving
 from tests.event_server import LIMIT
 from tests.loop_watch import LoopWatch
 
 CHANNELS = 32
-LIMITS = CreationLimits(idle_seconds=1e9)
+LIMITS = EventLimits(created_idle_seconds=1e9)
 TEXT_BYTES = 10_000
 
 
 @contextlib.asynccontextmanager
 async def with_rooms(count: int, texts: list[str]) -> AsyncIterator[Server]:
     """Serve rooms with these events each, whose publishers come in turn."""
-    setting = Setting(multiplexing=MultiplexingLimits(CHANNELS))
+    setting = Setting(multiplexing=EventLimits(channels_per_reader=CHANNELS))
     async with serving(LIMITS, setting) as server, httpx.AsyncClient(timeout=LIMIT) as client:
         lines = "".join(json.dumps({"data": text}) + "\n" for text in texts)
         fields = {**ADMIN, "content-type": "application/x-ndjson"}

@@ -8,8 +8,7 @@ from starlette.requests import Request
 
 from origin.access.authentication import Authenticator
 from origin.access.key_hash import KeyHash
-from origin.events.created.limits import CreationLimits
-from origin.events.multiplexing.reading import MultiplexingLimits
+from origin.events.limits import EventLimits
 from tests.created_channels import Setting, serving
 from tests.event_server import LIMIT
 
@@ -21,7 +20,9 @@ async def test_keys_are_compared_with_all_channels_at_once_and_wrong_ones_end_th
     async def on_checked(_: Request, failed: bool) -> None:
         checks.append(failed)
 
-    setting = Setting(multiplexing=MultiplexingLimits(32), authenticator=Authenticator(on_checked))
+    setting = Setting(
+        multiplexing=EventLimits(channels_per_reader=32), authenticator=Authenticator(on_checked)
+    )
     async with serving(setting=setting) as server:
         made = [await server.made(name=f"f{number}/c") for number in range(8)]
         checks.clear()
@@ -49,8 +50,8 @@ async def test_a_request_has_so_many_comparisons_of_its_keys_with_those_of_chann
         return fits(key_hash, presented)
 
     monkeypatch.setattr(KeyHash, "fits", note)
-    setting = Setting(multiplexing=MultiplexingLimits(32))
-    async with serving(CreationLimits(channels=2000), setting=setting) as server:
+    setting = Setting(multiplexing=EventLimits(channels_per_reader=32))
+    async with serving(EventLimits(created_channels=2000), setting=setting) as server:
         for folder in range(3):
             for number in range(30):
                 await server.made(name=f"f{folder}/c{number}")

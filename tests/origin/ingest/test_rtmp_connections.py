@@ -129,7 +129,7 @@ async def test_a_flood_from_one_network_takes_no_connection_of_another() -> None
 @pytest.mark.clause("CWE-770")
 async def test_a_flood_leaves_nothing_for_the_garbage_collector() -> None:
     """It would hold the event loop for a second once thousands of connections were left to it."""
-    limits = IngestLimits(rtmp_connections=2, rtmp_linger_seconds=0.0)
+    limits = IngestLimits(rtmp_connections=2, linger_seconds=0.0)
     server = RtmpServer(IngestAdmission({}, live_authorization({}), GuessDelay(2, 5.0)), limits)
     serving = asyncio.ensure_future(server.run())
     listening = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)

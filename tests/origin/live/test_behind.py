@@ -14,8 +14,8 @@ from starlette.applications import Starlette
 from origin.answers.asgi import handler_routes
 from origin.live.handler import LiveHandler, OtherProcesses
 from origin.live.requests.addresses import PATTERNS
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import Entry
 from tests.origin.live.served_log import NoCommands
 from tests.packager.made_channel import INITS, NUMBER, Maker, begin_late
@@ -60,8 +60,7 @@ async def follower(
     acts: Sequence[str] = ("segment",) * (MADE - WHOLE),
 ) -> AsyncIterator[Follower]:
     """Make one that has two of eight segments, at some moment; waits last for so many target durations."""
-    window = replace(DEFAULT_LIMITS.window, blocked_target_durations=target_durations)
-    limits = replace(DEFAULT_LIMITS, window=window)
+    limits = replace(DEFAULT_LIMITS, blocked_target_durations=target_durations)
     maker = Maker(dvr=False)
     for _ in range(WHOLE):
         maker.act("segment")

@@ -13,8 +13,8 @@ from origin.answers.request import Request, request_from_headers
 from origin.http.client_limits import ClientLimit
 from origin.live.handler import LiveHandler, OtherProcesses
 from origin.live.media_requests import PastMedia
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.model import LivePart
 from tests.origin.live.replies import Received, later, reply_of
 from tests.origin.live.served_log import NoCommands

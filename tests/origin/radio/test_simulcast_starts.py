@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from packager.process.ffmpeg_discovery import Tools
-from packager.radio.limits import SimulcastLimits
+from packager.radio.limits import StationLimits
 from packager.radio.simulcast import StartLimit
 from tests.conftest import ServerProcess, start_server
 from tests.waiting import wait_for
@@ -56,7 +56,7 @@ def test_no_more_encoders_begin_at_once_than_may(server: ServerProcess) -> None:
 
 
 def test_a_channel_that_never_comes_holds_its_place_for_a_while_only() -> None:
-    now, limits = 0.0, SimulcastLimits(starts=AT_ONCE)
+    now, limits = 0.0, StationLimits(starts=AT_ONCE)
     starts = StartLimit(limits, lambda: now)
     beginning = dict.fromkeys("abcd", True)
     asked = {name: (lambda name=name: beginning[name]) for name in beginning}

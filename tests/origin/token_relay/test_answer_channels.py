@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from origin.events.created.limits import CreationLimits
+from origin.events.limits import EventLimits
 from tests.completion_server import Asked, chunk, completing, streaming
 from tests.event_server import TOKEN
 from tests.keys import ADMIN_TOKEN
@@ -139,7 +139,7 @@ async def test_answers_are_not_found_by_patterns() -> None:
 
 
 async def test_an_answer_is_kept_for_a_time_and_then_is_unknown_in_the_apis_own_words() -> None:
-    keeping = replace(KEPT, keep_for=1.0, creation=CreationLimits(beat_seconds=0.05))
+    keeping = replace(KEPT, keep_for=1.0, creation=EventLimits(created_beat_seconds=0.05))
     for path, (identity, question, data) in STREAMS.items():
         async with relaying(raw(data), keeping=keeping) as server:
             async with asking(server, path, question) as answer:
@@ -159,7 +159,7 @@ async def test_an_answer_is_kept_for_a_time_and_then_is_unknown_in_the_apis_own_
 
 
 async def test_there_is_room_for_so_many_answers() -> None:
-    keeping = replace(KEPT, creation=CreationLimits(channels=1))
+    keeping = replace(KEPT, creation=EventLimits(created_channels=1))
     async with relaying(raw(CHAT_BYTES), keeping=keeping) as server:
         async with asking(server) as answer:
             await answer.aread()
@@ -168,7 +168,7 @@ async def test_there_is_room_for_so_many_answers() -> None:
         assert (refused.status_code, error["type"]) == (429, "rate_limit_error")
         assert refused.headers["retry-after"]
         assert len(server.upstream.asked) == 1
-    keeping = replace(KEPT, creation=CreationLimits(event_bytes=1))
+    keeping = replace(KEPT, creation=EventLimits(created_bytes=1))
     async with relaying(raw(CHAT_BYTES), keeping=keeping) as server:
         async with asking(server) as answer:
             await answer.aread()

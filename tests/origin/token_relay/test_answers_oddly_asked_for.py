@@ -10,7 +10,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from origin.events.created.limits import CreationLimits
+from origin.events.limits import EventLimits
 from origin.token_relay.limits import LEFT_SECONDS
 from origin.token_relay.openai_errors import OpenAIErrors
 from tests.completion_server import chunk, streaming
@@ -54,7 +54,7 @@ async def test_asking_for_the_head_of_an_answer_changes_nothing() -> None:
 
 
 async def test_an_answer_that_nobody_has_read_for_long_is_read_by_the_same_numbers() -> None:
-    keeping = replace(KEPT, creation=CreationLimits(beat_seconds=0.02, idle_seconds=0.0))
+    keeping = replace(KEPT, creation=EventLimits(created_beat_seconds=0.02, created_idle_seconds=0.0))
     async with relaying(raw(CHAT_BYTES), keeping=keeping) as server:
         async with asking(server) as answer:
             await answer.aread()
@@ -111,7 +111,7 @@ async def test_answers_without_history_leave_nothing_on_disk(tmp_path: Path) -> 
 
 
 async def test_an_answer_whose_time_is_over_is_deleted_from_the_disk(tmp_path: Path) -> None:
-    keeping = replace(KEPT, folder=tmp_path, keep_for=2.0, creation=CreationLimits(beat_seconds=0.05))
+    keeping = replace(KEPT, folder=tmp_path, keep_for=2.0, creation=EventLimits(created_beat_seconds=0.05))
     word = chunk({"content": "a-word-of-this-answer"})
 
     def is_written() -> bool:
@@ -129,7 +129,7 @@ async def test_an_answer_whose_time_is_over_is_deleted_from_the_disk(tmp_path: P
 
 
 async def test_a_server_that_makes_no_channels_relays_and_keeps_nothing() -> None:
-    creation = CreationLimits(channels=0)
+    creation = EventLimits(created_channels=0)
     async with relaying(raw(CHAT_BYTES), keeping=replace(KEPT, creation=creation)) as server:
         async with asking(server) as answer:
             assert (answer.status_code, "location" in answer.headers) == (200, False)

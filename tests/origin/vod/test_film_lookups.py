@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from packager.library.storage_interface import LibraryFile
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
+from packager.vod.limits import TitleLimits
 from tests.origin.vod.conftest import put
 from tests.origin.vod.vod_server import numbers, served, told
 from tests.packager.vod.opened_media import open_segment

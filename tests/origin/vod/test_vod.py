@@ -22,7 +22,8 @@ from origin.answers.asgi import handler_routes
 from origin.files.handler import FileHandler, file_routes
 from origin.vod.handler import VodHandler
 from packager.library.local_storage import Library
-from packager.vod import TitleLimits, Titles, titles
+from packager.vod import Titles, titles
+from packager.vod.limits import TitleLimits
 from tests.conformance.conftest import serving
 from tests.descriptors import open_files
 from tests.origin.vod.conftest import vod_application

@@ -17,7 +17,8 @@ from origin.vod.answer_cache import AnswerCache
 from origin.vod.handler import VodHandler
 from origin.vod.segment_cache import VodCacheLimits
 from packager.library.local_storage import Library
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
+from packager.vod.limits import TitleLimits
 from tests.conformance.conftest import Running, serving
 from tests.conformance.raw import Answer
 from tests.waiting import wait_for

@@ -11,9 +11,9 @@ from typing import Protocol
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import ClusterNode, NodeOptions
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.retry_policy import RetryPolicy
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import Entry, Log
 from tests.origin.live.served_log import NoCommands
 from tests.packager.made_channel import Maker, answers

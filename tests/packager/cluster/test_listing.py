@@ -20,9 +20,9 @@ from origin.live.requests.addresses import PATTERNS
 from packager.cluster.lease import LogKeys
 from packager.cluster.log_stream import EntryId, Snapshot
 from packager.cluster.shared_log import LogServing, SharedLog
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.replication.log_follower import HoleError
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import EndEntry
 from packager.window.log_encoding import encode
 from packager.window.snapshot import SegmentMediaEntry

@@ -8,9 +8,9 @@ import time
 from packager.cluster.failover import go_on
 from packager.cluster.log_stream import EntryId, Snapshot
 from packager.cluster.shared_log import LogServing, SharedLog
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import STEP_SECONDS
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import Entry
 from packager.window.log_encoding import encode
 from tests.packager.cluster.live_nodes import playing

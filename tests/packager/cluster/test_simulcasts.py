@@ -11,8 +11,8 @@ from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.node import ClusterNode, NodeOptions
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import GapEntry
 from tests.origin.live.served_log import NoCommands
 from tests.packager.cluster.live_nodes import LIMITS, Relayed

@@ -16,8 +16,7 @@ from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools, ToolsError
-from packager.publish.limits import PublishLimits
-from packager.window.limits import WindowLimits
+from packager.window.limits import PublishLimits
 from packager.window.model import LiveSegment
 from tests.live_server import broadcasting, running
 from tests.patience import DVR, LIVE
@@ -144,8 +143,7 @@ async def test_a_channel_goes_on_at_once_where_its_numbers_are_far_ahead_of_its_
 
 def test_what_a_start_has_not_found_yet_is_not_unknown(tools: Tools, tmp_path: Path) -> None:
     """503, which caches don't keep, where 404 would stay with them when it is there again."""
-    waiters = WindowLimits(blocked_target_durations=1)
-    brief = replace(LATE, publish=PublishLimits(window=waiters))
+    brief = replace(LATE, publish=PublishLimits(blocked_target_durations=1))
     with broadcasting(Channel(options(NOBODY, tmp_path, "240p", brief), tools)) as server:
         for name in ("5.m4s", "5.0.m4s", "init-5.mp4"):
             answer = httpx.get(f"{server.url}/240p/{name}", timeout=120)

@@ -12,7 +12,6 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from packager.export.limits import ExportLimits
 from packager.jobs.job import Arguments, JobKind, Progress
 from packager.jobs.package_job import package_kind
 from packager.jobs.redis_queue import queues_client
@@ -25,7 +24,7 @@ KILLED_AT = 3
 
 def kind() -> JobKind:
     """Give what packages films, with a test's limits."""
-    return package_kind(LIMITS, ExportLimits())
+    return package_kind(LIMITS)
 
 
 async def run(arguments: Arguments, _: Progress) -> Any:

@@ -14,8 +14,8 @@ import pytest
 
 from packager.ffmpeg.ladder import RUNGS, audio_rungs, rungs
 from packager.publish.hls import Presentation, media_playlist
-from packager.publish.limits import PublishLimits
 from packager.window.cadence import AUDIO_FRAME_RATE, cadence
+from packager.window.limits import PublishLimits
 from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window

@@ -17,7 +17,7 @@ from origin.answers import gzip_cache
 from packager.publish import hls_line_cache
 from packager.publish.dash import LiveManifest
 from packager.publish.hls import Presentation, media_playlist
-from packager.publish.limits import PublishLimits
+from packager.window.limits import PublishLimits
 from packager.window.model import LivePart, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from packager.concurrency import background_task
-from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.replication.limits import ReplicationLimits
 from packager.replication.live_log import LIVE, FollowedLiveLog, ServedLiveLog
 from packager.replication.log_follower import LogFollower
 from packager.replication.log_server import LogServer
 from packager.retry_policy import RetryPolicy
+from packager.window.limits import DEFAULT_LIMITS
 from packager.window.log import DiscontinuityEntry, Entry
 from tests.packager.made_channel import Maker, same
 from tests.waiting import until

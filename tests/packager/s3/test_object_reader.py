@@ -19,7 +19,8 @@ from packager.s3.client import AccessRefusedError, UnavailableError
 from packager.s3.library import S3Library
 from packager.s3.limits import S3Limits
 from packager.threads import ThreadLimits, Threads
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
+from packager.vod.limits import TitleLimits
 from tests.packager import films
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 

@@ -20,7 +20,7 @@ from packager.ffmpeg.arguments import QUIET, pipe
 from packager.process.ffmpeg_discovery import Tools
 from packager.process.process import Process
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import GopCacheLimits
+from packager.sources.limits import SourceLimits
 from packager.sources.pump import Pump
 
 GOP, RATE, SECONDS = 25, 25, 12
@@ -61,14 +61,14 @@ def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> No
     assert len(bytes_of(cache)) < len(stream) / 4
     first = bytes_of(cache)[:PACKET]
     assert first[1] & 0x1F == 0 == first[2]  # the PAT's PID
-    small = GopCache(limits=GopCacheLimits(kept_bytes=PACKET))
+    small = GopCache(limits=SourceLimits(gop_bytes=PACKET))
     for packets in TransportReader().receive_data(stream):
         small.push(packets)
     assert len(bytes_of(small)) <= 17 * PACKET
 
 
 def test_headers_that_are_repeated_push_no_others_out() -> None:
-    cache = GopCache(limits=GopCacheLimits(headers=2))
+    cache = GopCache(limits=SourceLimits(gop_headers=2))
     for header in (b"first", *[b"second"] * 5):
         cache.push(StreamChunk(header, header=True))
     assert bytes_of(cache) == b"firstsecond"
@@ -76,7 +76,7 @@ def test_headers_that_are_repeated_push_no_others_out() -> None:
 
 @pytest.mark.clause("CWE-770")
 def test_packets_of_nothing_take_memory_and_no_more_of_them_are_kept_than_may_be() -> None:
-    cache = GopCache(limits=GopCacheLimits(kept_bytes=1 << 20))
+    cache = GopCache(limits=SourceLimits(gop_bytes=1 << 20))
     video = StreamTrack(TrackKind.VIDEO, "avc1")
 
     def frames(count: int, *, is_key: bool) -> StreamChunk:

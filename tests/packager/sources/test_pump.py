@@ -19,7 +19,6 @@ from structlog.testing import capture_logs
 
 from media.errors import MediaError
 from media.matroska.element_ids import CLUSTER, SIMPLE_BLOCK
-from media.matroska.live_elements import MatroskaStreamLimits
 from media.matroska.live_writer import element
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.stream_reader import TransportReader, TransportReaderLimits
@@ -283,7 +282,7 @@ async def test_a_pumped_stream_is_divided_within_the_limits_that_are_handed_in(
 ) -> None:
     readers = SourceLimits(
         transport_reader=TransportReaderLimits(garbage_bytes=100),
-        matroska=MatroskaStreamLimits(element_bytes=100),
+        matroska_element_bytes=100,
     )
     await Pump(container).receive_data(data)
     with pytest.raises(MediaError):

@@ -22,7 +22,8 @@ from media.errors import MediaError
 from media.mp4.boxes import box, full_box
 from packager.library.local_storage import Library
 from packager.vod import Titles
-from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.segments.segment import make_segment
 from tests.packager import crafted, films
 from tests.packager.crafted import (
@@ -289,7 +290,7 @@ def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits(se
         moov(*(Track(sound(120).tables, video=video, timescale=90) for video in (True, False)))
     )
     random = np.random.default_rng(seed)
-    limits = IndexLimits(samples=100_000)
+    limits = IndexCacheLimits(samples=100_000)
     begins = [at for kind in (b"stts", b"stsc", b"stsz", b"stco") for at in _all(bytes(source), kind)]
     outcomes: dict[str, int] = {}
     tracemalloc.start()
@@ -380,5 +381,5 @@ def _all(data: bytes, kind: bytes) -> list[int]:
 @pytest.mark.clause("A film's index is found wherever it lies")
 def test_of_a_file_whose_fragments_never_came_what_its_moov_has_is_offered() -> None:
     fragmented = moov(sound(9), more=box(b"mvex", full_box(b"trex", 0, 0, bytes(20))))
-    (track,) = indexed(fragmented + box(b"mdat", bytes(8192)), IndexLimits()).tracks
+    (track,) = indexed(fragmented + box(b"mdat", bytes(8192)), IndexCacheLimits()).tracks
     assert len(track.samples) == 9

@@ -15,7 +15,8 @@ import pytest
 
 from media.errors import MediaError, UnsupportedError
 from packager.library.local_storage import Library, NotFoundError
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
+from packager.vod.limits import TitleLimits
 from packager.vod.segments.segment import MAX_GAP, FilmSegment, ShortReadError
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe

@@ -11,7 +11,7 @@ import structlog
 import uvloop
 
 from packager.window import waiters as waiting
-from packager.window.limits import WindowLimits
+from packager.window.limits import PublishLimits
 from packager.window.waiters import RELEASED_AT_ONCE, TooManyWaitersError, Waiters
 
 LONG_SECONDS = 30.0
@@ -131,7 +131,7 @@ async def test_a_release_that_takes_long_lets_others_have_their_turn(monkeypatch
     told: list[tuple[One, bool]] = []
     clock = iter(range(10**6))
     monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: next(clock) * 0.004))
-    waiters, turns = Waiters(WindowLimits(released_at_least=2)), list[int]()
+    waiters, turns = Waiters(PublishLimits(released_at_least=2)), list[int]()
     for _ in range(10):
         waiters.add(One(told), lambda: True, LONG_SECONDS, "part")
     waiters.notify()

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.codecs.sample_entry import SampleEntry
-from packager.window.limits import WindowLimits
+from packager.window.limits import PublishLimits
 from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.waiters import TooManyWaitersError, Waiters
 from packager.window.window import Window
@@ -272,7 +272,7 @@ async def test_waiters_are_released_together_by_what_they_wait_for() -> None:
 
 def test_a_window_holds_no_more_bytes_than_its_limits_say_and_lists_half_of_them() -> None:
     # Twelve bytes a segment.
-    window = Window(WindowOptions(2, 100, dvr_window=10_000), limits=WindowLimits(memory_bytes=20 * 12))
+    window = Window(WindowOptions(2, 100, dvr_window=10_000), limits=PublishLimits(memory_bytes=20 * 12))
     window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     for _ in range(40):
@@ -296,7 +296,7 @@ async def test_a_wait_has_an_end() -> None:
 
 
 async def test_a_waiter_too_many_is_refused() -> None:
-    all_of_them = Waiters(WindowLimits(most_waiters=1))
+    all_of_them = Waiters(PublishLimits(most_waiters=1))
     task = asyncio.create_task(all_of_them.wait(lambda: False, 30))
     while all_of_them.count == 0:
         await asyncio.sleep(0)

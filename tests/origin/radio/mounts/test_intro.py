@@ -20,7 +20,7 @@ from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import StationMaker, make_stations
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio.intro import Intro, read_intro
-from packager.radio.limits import IntroLimits
+from packager.radio.limits import StationLimits
 from packager.radio.source_client_station import SourceClientStation
 from tests.patience import CLIENT_SECONDS, MOUNT
 from tests.radio_server import (
@@ -45,7 +45,7 @@ def intro(tmp_path: Path) -> Intro:
     path = tmp_path / "welcome.mp3"
     tag = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)
     path.write_bytes(tag + b"".join(map(numbered_frame, range(FIRST, FIRST + FRAMES))))
-    return read_intro(path, IntroLimits())
+    return read_intro(path, StationLimits())
 
 
 def test_its_frames_are_read_without_tags(intro: Intro) -> None:
@@ -69,7 +69,7 @@ def test_its_frames_are_read_without_tags(intro: Intro) -> None:
 def test_what_cant_be_played_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.mp3").write_bytes(content)
     with pytest.raises(MediaError, match=reason):
-        read_intro(tmp_path / "x.mp3", IntroLimits(size_bytes=10_000))
+        read_intro(tmp_path / "x.mp3", StationLimits(intro_bytes=10_000))
 
 
 async def test_each_listener_hears_it_first_and_then_the_station(intro: Intro) -> None:
@@ -127,7 +127,7 @@ async def test_a_listener_that_goes_in_the_middle_leaves_nothing_and_one_that_st
 async def test_one_that_takes_nothing_of_it_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "long.mp3"
     path.write_bytes(b"".join(map(numbered_frame, range(10_000))))
-    long = await asyncio.to_thread(read_intro, path, IntroLimits())
+    long = await asyncio.to_thread(read_intro, path, StationLimits())
     now, options = 1000.0, mount_options(intro=long, hold_seconds=1e9)
     async with one_mount(options, clock=lambda: now) as (feed, mount, server):
         feed.push()

@@ -17,7 +17,7 @@ from origin.access.token_keys import TokenKeys
 from origin.radio.mounts.mount import Mount
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intro import read_intro
-from packager.radio.limits import IntroLimits
+from packager.radio.limits import StationLimits
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_block_reader import OggBlockReader
 from tests.keys import ADMIN_TOKEN
@@ -91,7 +91,7 @@ async def test_the_titles_of_one_that_is_moved_stay_where_they_were_announced(tm
     """Also where it happens within the intro, of which the connection has taken a part only."""
     frames = b"".join(map(numbered_frame, range(10_000, 10_400)))
     (tmp_path / "intro.mp3").write_bytes(frames)
-    intro = await asyncio.to_thread(read_intro, tmp_path / "intro.mp3", IntroLimits())
+    intro = await asyncio.to_thread(read_intro, tmp_path / "intro.mp3", StationLimits())
     one, other = Feed(), Feed()
     async with two_stations(one, other, intro=intro) as (first, second, server):
         one.push(title="One")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from origin.events.channel import EventChannel
 from origin.events.limits import ChannelLimits
 from origin.server.services.demo_event_channel import TEXTS, DemoText
 from origin.server.services.limits import ServerLimits
+from packager.concurrency import background_task
 from tests.event_server import NDJSON, a_channel, reading, serving
 from tests.waiting import until
 
@@ -27,16 +26,8 @@ class Unread(EventChannel):
         return 0
 
 
-@contextlib.asynccontextmanager
-async def typing(channel: EventChannel) -> AsyncIterator[tuple[DemoText, asyncio.Task[None]]]:
-    typist = DemoText(channel, QUICK)
-    task = asyncio.create_task(typist.run())
-    try:
-        yield typist, task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+def typing(channel: EventChannel) -> AbstractAsyncContextManager[None]:
+    return background_task(DemoText(channel, QUICK).run())
 
 
 async def test_each_text_comes_word_by_word_while_somebody_reads() -> None:
@@ -48,11 +39,8 @@ async def test_each_text_comes_word_by_word_while_somebody_reads() -> None:
     assert all(len(one.data.split()) == 1 for one in got if one.name == "token")
 
 
-async def test_without_readers_nothing_is_typed_and_closed_it_ends() -> None:
+async def test_without_readers_nothing_is_typed() -> None:
     channel = Unread("test", "e", ChannelLimits())
-    async with typing(channel) as (typist, task):
+    async with typing(channel):
         await until(lambda: channel.looks > 10)
         assert channel.published == 0
-        typist.close()
-        async with asyncio.timeout(60):
-            await task

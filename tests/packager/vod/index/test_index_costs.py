@@ -15,7 +15,7 @@ from media.mp4.movie.box_arrays import STRETCH_LENGTH, Int64
 from media.mp4.movie.sample_table import SampleTable
 from packager.library.local_storage import Library
 from packager.vod import Titles
-from packager.vod.index.index_builder import IndexLimits
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.movie.edit_list import MAX_SEARCHED
 from tests.packager.crafted import Track, constant, film, indexed, moov, rows, sizes, sound, write
 from tests.packager.vod.opened_media import open_segment
@@ -76,7 +76,7 @@ HOUR = 90_000
 def test_an_hour_out_of_ten_is_found_without_looking_at_the_others(
     edits: list[tuple[int, int]], frames: int, looked: Looked
 ) -> None:
-    (track,) = indexed(moov(picture(10 * HOUR, edits)), IndexLimits()).tracks
+    (track,) = indexed(moov(picture(10 * HOUR, edits)), IndexCacheLimits()).tracks
     assert abs(len(track.samples) - frames) < 50
     # Where the edit list begins, and ends, in the first segment and the last: a stretch of samples each.
     assert looked.samples < 8 * STRETCH_LENGTH
@@ -84,14 +84,16 @@ def test_an_hour_out_of_ten_is_found_without_looking_at_the_others(
 
 def test_an_hour_out_of_ten_of_sound_is_found_likewise(looked: Looked) -> None:
     count, hour = 1_687_500, 48_000 * 3600
-    (track,) = indexed(moov(Track(sound(count).tables, edits=[(3_600_000, 5 * hour)])), IndexLimits()).tracks
+    (track,) = indexed(
+        moov(Track(sound(count).tables, edits=[(3_600_000, 5 * hour)])), IndexCacheLimits()
+    ).tracks
     assert abs(len(track.samples) - 168_750) < 20
     # What is cut are the sounds of that hour.
     assert looked.samples < 168_750 + 8 * STRETCH_LENGTH
 
 
 def test_a_rate_that_never_changes_is_told_without_a_look_at_the_frames(looked: Looked) -> None:
-    (track,) = indexed(moov(picture(10 * HOUR, [])), IndexLimits()).tracks
+    (track,) = indexed(moov(picture(10 * HOUR, [])), IndexCacheLimits()).tracks
     before = looked.samples
     # 25,000 ticks a second, a thousand for each frame; a film that is shorter than the window has no rate.
     assert track.frame_rate == 25
@@ -103,21 +105,21 @@ def test_a_rate_that_never_changes_is_told_without_a_look_at_the_frames(looked: 
 def test_composition_offsets_of_hours_are_not_looked_for_in_all_samples(looked: Looked) -> None:
     count = 2 * MAX_SEARCHED * STRETCH_LENGTH
     with pytest.raises(TooLargeError, match="composition offsets of hours"):
-        indexed(moov(picture(count, [(0, 0)], -1_000_000_000)), IndexLimits())
+        indexed(moov(picture(count, [(0, 0)], -1_000_000_000)), IndexCacheLimits())
     assert looked.samples < (MAX_SEARCHED + 1) * STRETCH_LENGTH
     # As long as the samples are few, whatever they say is looked at.
-    (track,) = indexed(moov(picture(9000, [(0, 0)], -1_000_000_000)), IndexLimits()).tracks
+    (track,) = indexed(moov(picture(9000, [(0, 0)], -1_000_000_000)), IndexCacheLimits()).tracks
     assert len(track.samples) == 9000
 
 
 def test_key_frames_and_runs_have_limits_that_no_film_meets() -> None:
     data = moov(picture(900, []), sound(100), sound(100, stts=rows([[1, 1024]] * 100)))
-    assert len(indexed(data, IndexLimits()).tracks) == 3
+    assert len(indexed(data, IndexCacheLimits()).tracks) == 3
     with pytest.raises(TooLargeError, match="36 sync samples: more than 35"):
-        indexed(data, IndexLimits(sync_samples=35))
+        indexed(data, IndexCacheLimits(sync_samples=35))
     with pytest.raises(TooLargeError, match="901 entries of stts and ctts: more than 900"):
-        indexed(data, IndexLimits(runs=900))
-    index = indexed(data, IndexLimits(runs=1000))
+        indexed(data, IndexCacheLimits(runs=900))
+    index = indexed(data, IndexCacheLimits(runs=1000))
     assert [track.name for track in index.tracks] == ["video", "audio"]
     assert index.left_out == ("track 3: 100 entries of stts and ctts: more than 98",)
 
@@ -154,7 +156,7 @@ def test_ten_hours_are_within_the_limits_and_indexed_within_their_time(make: Cal
     data, taken = make(), []
     for _ in range(2):
         started = time.thread_time()
-        index = indexed(data, IndexLimits())
+        index = indexed(data, IndexCacheLimits())
         taken.append(time.thread_time() - started)
     assert [track.name for track in index.tracks] == ["video", "audio"]
     assert not index.left_out

@@ -17,9 +17,11 @@ from media.errors import TooLargeError
 from media.mp4.boxes import box
 from media.mp4.movie.movie import MovieLimits
 from packager.library.local_storage import Library, LocalFile
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
-from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.limits import IndexCacheLimits
+from packager.vod.limits import TitleLimits
 from packager.vod.segments.bandwidth import MAX_CONTIGUOUS, peak_bandwidth
 from packager.vod.segments.segment import MAX_SEGMENT_SAMPLES, make_segment
 from tests.packager import crafted
@@ -41,32 +43,32 @@ from tests.waiting import until
 @pytest.mark.clause("A film's index has limits, which are looked at before it is read")
 def test_each_limit_of_an_index_refuses_the_file_in_one_line() -> None:
     data = moov(sound(1000), sound(1000), sound(1000))
-    assert len(indexed(data, IndexLimits()).tracks) == 3
+    assert len(indexed(data, IndexCacheLimits()).tracks) == 3
     with pytest.raises(TooLargeError, match=r"moov of [0-9]+ bytes: more than 1000"):
-        indexed(data, IndexLimits(movie=MovieLimits(moov_bytes=1000)))
+        indexed(data, IndexCacheLimits(movie=MovieLimits(moov_bytes=1000)))
     with pytest.raises(TooLargeError, match="1000 samples: more than 999"):
-        indexed(data, IndexLimits(samples=999))
+        indexed(data, IndexCacheLimits(samples=999))
     with pytest.raises(TooLargeError, match="more than 3 segments of all tracks"):
-        indexed(data, IndexLimits(segments=3))
+        indexed(data, IndexCacheLimits(segments=3))
 
 
 def test_sound_that_is_too_much_beside_the_first_is_left_out_and_said_so() -> None:
     data = moov(sound(1000), sound(1000), sound(1000))
-    index = indexed(data, IndexLimits(samples=2500))
+    index = indexed(data, IndexCacheLimits(samples=2500))
     assert [track.name for track in index.tracks] == ["audio", "audio-2"]
     assert index.left_out == ("track 3: 1000 samples: more than 500",)
-    index = indexed(data, IndexLimits(segments=9))
+    index = indexed(data, IndexCacheLimits(segments=9))
     assert [track.name for track in index.tracks] == ["audio", "audio-2"]
     assert index.left_out == ("track 3: more than 9 segments of all tracks",)
-    assert len(indexed(data, IndexLimits(sound_tracks=1)).tracks) == 1
+    assert len(indexed(data, IndexCacheLimits(sound_tracks=1)).tracks) == 1
 
 
 def test_a_film_is_not_published_without_a_picture_that_is_too_much() -> None:
     picture = Track(sound(2000).tables, video=True)
     with pytest.raises(TooLargeError, match="2000 samples"):
-        indexed(moov(sound(1000), picture), IndexLimits(samples=2500))
+        indexed(moov(sound(1000), picture), IndexCacheLimits(samples=2500))
     with pytest.raises(TooLargeError, match="2000 samples"):
-        indexed(moov(picture, sound(2000)), IndexLimits(samples=2500))
+        indexed(moov(picture, sound(2000)), IndexCacheLimits(samples=2500))
 
 
 def test_what_an_index_says_that_it_takes_is_what_it_takes(tmp_path: Path) -> None:
@@ -240,7 +242,7 @@ def test_an_hour_in_one_segment_beside_brief_ones_is_measured_in_bounded_steps()
         video=True,
         timescale=1,
     )
-    (track,) = indexed(moov(long), IndexLimits()).tracks
+    (track,) = indexed(moov(long), IndexCacheLimits()).tracks
     assert len(track.sizes) > 100 * MAX_CONTIGUOUS
     # No segments in a row have a higher rate than a segment of 7 seconds.
     assert peak_bandwidth(track) == -(-int(track.sizes[1]) * 8 // 7)
@@ -262,7 +264,7 @@ def test_a_segment_that_lies_in_a_hundred_thousand_places_is_read_in_linear_time
         stsc=rows([[1, 1, 1]]),
         stco=rows(np.arange(count)[::-1] * 7),
     )
-    index = indexed(moov(tables), IndexLimits())
+    index = indexed(moov(tables), IndexCacheLimits())
     index = FileIndex(index.tracks, 1 << 30)
     segment = make_segment(index, index.tracks[0], 0)
     assert segment is not None

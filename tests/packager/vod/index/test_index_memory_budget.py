@@ -16,10 +16,12 @@ import pytest
 from media.mp4.movie.sample_table_writer import Reserve, reserve_nothing
 from packager.library.local_storage import Library
 from packager.threads import ThreadLimits, Threads
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
-from packager.vod.index.index_builder import IndexLimits, read_index
-from packager.vod.index.index_memory_budget import IndexCacheLimits, IndexMemory
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.index_memory_budget import IndexMemory
+from packager.vod.index.limits import IndexCacheLimits
+from packager.vod.limits import TitleLimits
 from tests.packager.crafted import film, write
 from tests.packager.films import derived
 from tests.waiting import until
@@ -37,11 +39,11 @@ def films(folder: Path, count: int, hours: float) -> list[str]:
 def test_two_hours_take_eight_megabytes_and_say_so(tmp_path: Path, rate: int) -> None:
     path = write(tmp_path / "film.mp4", *film(2, rate=rate))
     with Library(tmp_path).open(path.name) as file:
-        read_index(file.pread, file.size, IndexLimits())  # whatever is made once
+        read_index(file.pread, file.size, IndexCacheLimits())  # whatever is made once
         gc.collect()
         tracemalloc.start()
         try:
-            index = read_index(file.pread, file.size, IndexLimits())
+            index = read_index(file.pread, file.size, IndexCacheLimits())
             taken, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -203,7 +205,7 @@ def read_index_of(data: bytes, reserve: Reserve = reserve_nothing) -> FileIndex:
     def read(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
 
-    return read_index(read, len(data), IndexLimits(), reserve)
+    return read_index(read, len(data), IndexCacheLimits(), reserve)
 
 
 @pytest.mark.parametrize("tracks", [(1, 2), (1,)])

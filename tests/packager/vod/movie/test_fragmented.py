@@ -19,7 +19,8 @@ from media.mp4.files.fragmented_movie import FragmentedLimits
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
-from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.movie.movie_reader import ContainerLimits
 from packager.vod.segments.segment import make_segment
 from tests.loop_watch import slowness
@@ -90,9 +91,9 @@ def test_playlists_and_manifest_say_of_a_fragmented_file_what_they_say_of_the_sa
     assert b"<SegmentTimeline>" in titles_of(path).manifest(path.name)
 
 
-def indexed(data: bytes, limits: IndexLimits | None = None) -> FileIndex:
+def indexed(data: bytes, limits: IndexCacheLimits | None = None) -> FileIndex:
     return read_index(
-        lambda offset, length: data[offset : offset + length], len(data), limits or IndexLimits()
+        lambda offset, length: data[offset : offset + length], len(data), limits or IndexCacheLimits()
     )
 
 
@@ -207,7 +208,7 @@ def test_a_fragmented_file_without_fragments_has_nothing_to_package() -> None:
 )
 def test_what_is_more_than_the_limits_allow_is_refused(data: bytes, limits: FragmentedLimits) -> None:
     with pytest.raises(TooLargeError):
-        indexed(head_of() + data, IndexLimits(containers=ContainerLimits(limits)))
+        indexed(head_of() + data, IndexCacheLimits(containers=ContainerLimits(limits)))
 
 
 def test_the_last_whole_sample_of_a_file_that_is_cut_short_lasts_until_the_next_one() -> None:

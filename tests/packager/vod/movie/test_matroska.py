@@ -21,7 +21,8 @@ from media.mp4.codecs.sample_entry import without_parameter_sets
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
-from packager.vod.index.index_builder import IndexLimits, read_index
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.segments.segment import make_segment
 from tests.media.matroska.matroska_elements import (
     PACKET,
@@ -141,9 +142,9 @@ def test_a_rate_that_changes_stays_as_its_timestamps_have_it(tmp_path: Path) -> 
     assert_same_packets_within_a_millisecond(path, tmp_path, {"video": "v:0"})
 
 
-def indexed(path: Path, limits: IndexLimits | None = None) -> FileIndex:
+def indexed(path: Path, limits: IndexCacheLimits | None = None) -> FileIndex:
     with Library(path.parent).open(path.name) as file:
-        return read_index(file.pread, file.size, limits or IndexLimits())
+        return read_index(file.pread, file.size, limits or IndexCacheLimits())
 
 
 def test_names_languages_shape_and_colour_come_from_the_tracks() -> None:

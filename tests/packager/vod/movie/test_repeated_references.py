@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from media.errors import MalformedError, TooLargeError
-from packager.vod.index.index_builder import IndexLimits, read_index
-from packager.vod.movie.bounded_references import BoundedRead, ReferenceLimits
+from packager.vod.index.index_builder import read_index
+from packager.vod.index.limits import IndexCacheLimits
+from packager.vod.movie.bounded_references import BoundedRead
+from packager.vod.movie.movie_reader import ContainerLimits
 from tests.packager.crafted import FTYP, constant, indexed, moov, rows, sound
 from tests.packager.crafted import Track as CraftedTrack
 from tests.packager.vod.avi_files import read_avi_file
 
-LIMITS = IndexLimits(references=ReferenceLimits(times=4, free_bytes=1 << 20))
+LIMITS = IndexCacheLimits(containers=ContainerLimits(reference_times=4, free_bytes=1 << 20))
 SAMPLES = 4000
 MEDIA = 100_000
 TABLES = {
@@ -67,13 +69,17 @@ def test_an_index_that_is_named_again_and_again_is_read_a_few_times(tmp_path: Pa
 
     with pytest.raises(TooLargeError, match="again and again"):
         read_index(counted, len(whole), LIMITS)
-    assert read < LIMITS.references.most(len(whole)) + len(whole)
+    assert read < LIMITS.containers.most(len(whole)) + len(whole)
     ordinary = film.write(index="open")
     assert read_index(read_of(ordinary), len(ordinary), LIMITS).only_encoded
 
 
 def test_short_reads_count_too() -> None:
-    read = BoundedRead(lambda _offset, length: bytes(length), 0, ReferenceLimits(4, 1000, 100))
+    read = BoundedRead(
+        lambda _offset, length: bytes(length),
+        0,
+        ContainerLimits(reference_times=4, free_bytes=1000, read_bytes=100),
+    )
     for _ in range(10):
         read(0, 1)
     with pytest.raises(TooLargeError):

@@ -21,7 +21,8 @@ from packager.export.export import export
 from packager.library.local_storage import Library
 from packager.vod import ShortReadError
 from packager.vod.index.file_index import FileIndex
-from packager.vod.index.index_builder import IndexLimits, read_beginning, read_index
+from packager.vod.index.index_builder import read_beginning, read_index
+from packager.vod.index.limits import IndexCacheLimits
 from packager.vod.movie.movie_reader import ContainerLimits
 from packager.vod.segments.segment import make_segment
 from tests.hostile_media import adts_frame
@@ -63,9 +64,9 @@ def repackaged(path: Path, folder: Path) -> Path:
     return out
 
 
-def indexed(path: Path, limits: IndexLimits | None = None) -> FileIndex:
+def indexed(path: Path, limits: IndexCacheLimits | None = None) -> FileIndex:
     with Library(path.parent).open(path.name) as file:
-        return read_index(file.pread, file.size, limits or IndexLimits())
+        return read_index(file.pread, file.size, limits or IndexCacheLimits())
 
 
 FOREIGN = sorted((films.ZOO / "files").glob("*.ts"))
@@ -247,7 +248,7 @@ def test_limits_are_kept_before_memory_is_taken() -> None:
         (TransportLimits(table_bytes=100), TooLargeError, "tables"),
     )
     for transport, error, reason in cases:
-        limits = IndexLimits(containers=ContainerLimits(transport=transport))
+        limits = IndexCacheLimits(containers=ContainerLimits(transport=transport))
         with pytest.raises(error, match=reason):
             indexed(path, limits).require_whole()
 
@@ -308,7 +309,9 @@ def test_nothing_is_kept_of_units_without_bytes_behind_a_part_of_a_frame() -> No
 
 def test_a_library_is_listed_by_the_beginnings_of_its_files() -> None:
     path = made("plain.ts")
-    limits = IndexLimits(containers=ContainerLimits(transport=TransportLimits(beginning_bytes=100 * PACKET)))
+    limits = IndexCacheLimits(
+        containers=ContainerLimits(transport=TransportLimits(beginning_bytes=100 * PACKET))
+    )
     asked: list[int] = []
     with Library(path.parent).open(path.name) as file:
 
@@ -340,7 +343,7 @@ def test_hundreds_of_damaged_files_are_packaged_or_refused() -> None:
     words = f"-t 1 {H264} -c:a aac"
     whole = made("short.ts", words).read_bytes()
     rng = random.Random(13)
-    limits = IndexLimits()
+    limits = IndexCacheLimits()
     for _ in range(250):
         data = bytearray(whole)
         for _ in range(rng.choice((1, 3, 20))):
@@ -358,7 +361,7 @@ def test_hundreds_of_damaged_files_are_packaged_or_refused() -> None:
         assert_read_or_refused(bytes(data), limits)
 
 
-def assert_read_or_refused(data: bytes, limits: IndexLimits) -> None:
+def assert_read_or_refused(data: bytes, limits: IndexCacheLimits) -> None:
     def read(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
 

@@ -12,9 +12,10 @@ import pytest
 
 from media.mp4.boxes import walk
 from packager.library.local_storage import Library, NotFoundError
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.index.index_builder import read_index
+from packager.vod.limits import TitleLimits
 from packager.vod.movie.movie_reader import Read
 from packager.vod.pictures.i_frame_file import IFrames, decodable_i_frames, marked_i_frames
 from packager.vod.segments.clip import Clip, ClipError, clipped, read_clip, shown_bounds

@@ -9,7 +9,8 @@ import m3u8
 
 from media.subtitles.webvtt import Cue, CueReader
 from packager.library.local_storage import Library
-from packager.vod import TitleLimits, Titles
+from packager.vod import Titles
+from packager.vod.limits import TitleLimits
 from tests.packager.films import H264, PICTURE, TONE, probe, run_ffmpeg
 
 SECONDS = 14

@@ -22,8 +22,8 @@ from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.subtitles.webvtt import Cue
 from packager.library.local_storage import Library, LocalFile, NotFoundError
 from packager.single_flight_cache import CacheLimits
-from packager.vod import TitleLimits, Titles
-from packager.vod.index.index_builder import IndexLimits
+from packager.vod import Titles
+from packager.vod.limits import TitleLimits
 from packager.vod.segments.clip import Clip
 from packager.vod.text import sidecars
 from packager.vod.text.cues import TEXT_LIMITS, FileCues, ShiftedCues, TextLimits
@@ -381,6 +381,6 @@ def test_samples_of_many_cues_each_make_no_segment_of_more_than_its_limit(
     film.write_bytes(data)
     titles = titles_of(library)
     assert titles.texts.webvtt_segment("film.mp4", "und", 0).count(b"-->") == 468
-    few = titles_of(library, TitleLimits(index=IndexLimits(text=TextLimits(segment_cues=400))))
+    few = titles_of(library, TitleLimits(text=TextLimits(segment_cues=400)))
     with pytest.raises(TooLargeError, match="more than 400 cues in one segment"):
         few.texts.webvtt_segment("film.mp4", "und", 0)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from packager.vod import TitleLimits
+from packager.vod.limits import TitleLimits
 from packager.vod.text.sidecars import SidecarLimits, parse_sidecar_name
 from tests.packager.vod.text.subtitled_films import listed, make, srt, titles_of
 

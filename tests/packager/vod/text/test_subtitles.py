@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from media.mp4.boxes import box
 from media.subtitles.webvtt import Cue
 from packager.library.local_storage import Library, NotFoundError
-from packager.vod import TitleLimits
 from packager.vod.index.chapters import chapters_json
 from packager.vod.index.index_builder import read_index
+from packager.vod.limits import TitleLimits
 from packager.vod.text.cues import SampleCues
 from packager.vod.text.text_tracks import segment_times
 from tests.packager.films import FFMPEG, probe, run_ffmpeg
