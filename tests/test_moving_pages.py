@@ -138,4 +138,4 @@ def test_its_configuration_is_valid(page: str, names: list[str]) -> None:
     blocks = re.findall(r"(?:^    .*\n|^\n)+", (DOCS / page).read_text("utf-8"), re.MULTILINE)
     (block,) = (one for one in blocks if one.lstrip().startswith("[server]"))
     config = validate(tomllib.loads(block.replace("…", "secret")), "the document")
-    assert [one.name for one in (*config.radio, *config.live)] == names
+    assert [*(one.name for one in config.radio), *(one.name for one in config.live)] == names

@@ -14,7 +14,7 @@ from fractions import Fraction
 import structlog
 
 from media.errors import MediaError
-from media.flv.amf0 import AmfLimits, Value, read_values
+from media.flv.amf0 import Value, read_values
 from media.hls.attribute_values import quotable
 from media.hls.date_range import SPLICE_COMMAND, SPLICE_IN, SPLICE_OUT, DateRange
 from media.mp3.id3 import is_whole_id3v2
@@ -133,7 +133,7 @@ class StreamEvents:
 
     def _add_cue(self, body: bytes, date: Fraction) -> None:
         """List a cue point, which may have a section of SCTE 35 in base64."""
-        name, *values = read_values(body, AmfLimits())
+        name, *values = read_values(body)
         facts = next((one for one in values if isinstance(one, dict)), {})
         inner = facts.get("parameters")
         facts = {**facts, **inner} if isinstance(inner, dict) else facts
