@@ -33,8 +33,8 @@ TEXTS_KEPT = 1024
 """Cached messages."""
 
 
-class _RangeMessage(NamedTuple):
-    """A message of a manifest about a date range.
+class _DatedEvent(NamedTuple):
+    """An event of a date range: the range itself, or a section of SCTE 35 that it carries.
 
     Attributes:
         length: seconds, or None where that isn't known.
@@ -79,21 +79,21 @@ def event_streams(
     ]
 
 
-def _messages(tag: DateRange) -> Iterator[_RangeMessage]:
+def _messages(tag: DateRange) -> Iterator[_DatedEvent]:
     length = tag.planned_duration if tag.duration is None else tag.duration
-    yield _RangeMessage(tag, tag.start_date, length)
+    yield _DatedEvent(tag, tag.start_date, length)
     for name, section in tag.client_attributes.items():
         if is_splice(name) and name == SPLICE_IN:
-            yield _RangeMessage(tag, tag.start_date + (length or 0), Fraction(0), str(section))
+            yield _DatedEvent(tag, tag.start_date + (length or 0), Fraction(0), str(section))
         elif is_splice(name):
-            yield _RangeMessage(tag, tag.start_date, length, str(section))
+            yield _DatedEvent(tag, tag.start_date, length, str(section))
 
 
-def _start(one: _RangeMessage) -> Fraction:
+def _start(one: _DatedEvent) -> Fraction:
     return one.start
 
 
-def _event(one: _RangeMessage, begin: Fraction) -> PeriodEvent | None:
+def _event(one: _DatedEvent, begin: Fraction) -> PeriodEvent | None:
     """Return the event of what a message has from a period's beginning on; None where that is nothing."""
     gone, length = max(begin - one.start, Fraction(0)), one.length
     if length is not None and gone and gone >= length:

@@ -232,7 +232,6 @@ async def test_a_later_stream_with_key_frames_farther_apart_is_refused_and_forgo
 
 
 @pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
-@pytest.mark.clause("However long a stream is inspected, its pictures have the dates at which they came")
 async def test_pictures_that_were_kept_have_the_dates_at_which_they_came(
     tools: Tools, recorded: Recorded, ladder: tuple[str, ...]
 ) -> None:
