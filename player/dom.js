@@ -84,6 +84,10 @@ export const isOwner = () => Boolean(visitor?.owner);
 export const countsViewers = () => Boolean(visitor?.counts_viewers);
 export const preparesFilms = () => Boolean(visitor?.prepares_films);
 
+/** The address at which others reach this page, with the token that it was opened with, and the server's own without it. */
+export const pageUrl = () => visitor?.url ?? location.origin + signed;
+export const serverUrl = () => pageUrl().replace(/\/t\/[^/]+$/, "");
+
 /** Whether the admin token was given. */
 export const isAdministrator = () => Boolean(visitor?.administrator);
 

@@ -69,6 +69,10 @@ class ChangingServer:
         found: dict[str, str] = self.ask("GET", "/health").json()["services"]
         return found
 
+    def described(self, channel: str) -> dict[str, Any]:
+        """Return what the list says of a live channel."""
+        return next(one for one in self.ask("GET", "/api/live").json() if one["name"] == channel)
+
     def await_state(self, name: str, state: str) -> None:
         wait_for(lambda: self.states().get(name) == state, what=f"{name} {state}")
 

@@ -19,6 +19,7 @@ import msgspec
 from origin.config import limit_options, options
 from origin.config.options import Config
 from origin.config.validation_messages import without_constraints
+from origin.server.changes.live_changes import IN_PLACE
 from origin.server.tables.config_reload import TAKEN, TAKEN_ACCESS, TAKEN_LIMITS
 from origin.server.tables.table_changes import SECTIONS
 
@@ -43,7 +44,8 @@ class Option(NamedTuple):
 
 def _restart(section: str, key: str) -> str:
     """Say what a changed option needs before it takes effect."""
-    if key in TAKEN | TAKEN_ACCESS | TAKEN_LIMITS or section == "webhooks":
+    in_place = {f"live.{name}" for name in IN_PLACE}
+    if key in TAKEN | TAKEN_ACCESS | TAKEN_LIMITS | in_place or section == "webhooks":
         return "no"
     return "anew" if section in SECTIONS else "yes"
 

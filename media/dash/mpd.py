@@ -224,18 +224,22 @@ class PeriodEvent:
         id: events of a stream with the same number are the same event.
         presentation_time: ticks from the period's start.
         duration: ticks, or None where it isn't known.
+        is_base64: whether the text is bytes in base64.
     """
 
     id: int
     presentation_time: int
     duration: int | None
     text: str
+    is_base64: bool = False
 
     def element(self) -> Element:
         """Build the Event element."""
         element = Element("Event", presentationTime=str(self.presentation_time), id=str(self.id))
         if self.duration is not None:
             element.set("duration", str(self.duration))
+        if self.is_base64:
+            element.set("contentEncoding", "base64")
         element.text = self.text
         return element
 
@@ -268,23 +272,22 @@ class Period:
         id: unique in the presentation, for ever.
         start: seconds since the availability start, or of a static presentation since its beginning.
         duration: seconds; None for the last period.
-        events: events beside the media, or None.
+        events: events beside the media, by their schemes.
     """
 
     id: str
     start: Fraction
     duration: Fraction | None
     adaptation_sets: Sequence[AdaptationSet]
-    events: EventStream | None = None
+    events: Sequence[EventStream] = ()
 
     def element(self) -> Element:
         """Build the Period element."""
         element = Element("Period", id=self.id, start=duration(self.start))
         if self.duration is not None:
             element.set("duration", duration(self.duration))
-        if self.events is not None:
-            # §5.3.2.3: before the adaptation sets.
-            element.append(self.events.element())
+        # §5.3.2.3: before the adaptation sets.
+        element.extend(one.element() for one in self.events)
         element.extend(one.element() for one in self.adaptation_sets)
         return element
 

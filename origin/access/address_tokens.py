@@ -78,6 +78,7 @@ class Token(NamedTuple):
         create: the patterns of event channels that may be made.
         digest: of its identifier, by which it may be revoked; empty for a token without one.
         client: address of who presents it; empty where it isn't known, and where that doesn't matter.
+        may_configure: whether one may make and change the channels, stations and relays of its paths.
     """
 
     own_paths: Callable[[Sequence[str], str], Iterable[Sequence[str]]]
@@ -92,6 +93,7 @@ class Token(NamedTuple):
     create: tuple[str, ...] = ()
     digest: str = ""
     client: str = ""
+    may_configure: bool = False
 
     @property
     def is_valid_here(self) -> bool:

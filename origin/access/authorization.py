@@ -38,6 +38,7 @@ class Action(enum.Enum):
     MANAGE = "manage"
     ASK = "ask"
     CREATE = "create"
+    CONFIGURE = "configure"
     ADMINISTER = "administer"
 
 
@@ -68,6 +69,7 @@ class Right(enum.Enum):
     PUBLISH = "publish"
     ASK = "ask"
     CREATE = "create"
+    CONFIGURE = "configure"
 
 
 class NamedResource(NamedTuple):
@@ -170,6 +172,14 @@ NEEDS: Mapping[tuple[Action, ResourceKind], Needs] = {
         (KeyHolder.PUBLISHER, KeyHolder.ADMIN),
         rights=((Right.ASK, ResourceKind.RELAY), (Right.PUBLISH, ResourceKind.EVENTS)),
     ),
+    **{
+        (Action.CONFIGURE, kind): Needs(
+            "server.admin_token or a token with configure is needed",
+            (KeyHolder.ADMIN,),
+            rights=((Right.CONFIGURE, kind),),
+        )
+        for kind in (ResourceKind.LIVE, ResourceKind.RADIO, ResourceKind.RELAY)
+    },
     (Action.ADMINISTER, ResourceKind.SERVER): Needs("server.admin_token is needed", (KeyHolder.ADMIN,)),
 }
 """The keys and tokens that permit each action; nothing else does."""
@@ -366,6 +376,8 @@ class Authorization:
             return bool(token.create) and token.is_valid_here
         if right is Right.PUBLISH and not token.may_publish:
             return False
+        if right is Right.CONFIGURE and not token.may_configure:
+            return False
         if right is Right.READ and not self._keys_of(resource).takes_tokens:
             return False
         # A token for all of a kind is for none of no name.
@@ -424,5 +436,6 @@ _HOLDERS = {
     Right.PUBLISH: KeyHolder.PUBLISHER,
     Right.ASK: KeyHolder.PUBLISHER,
     Right.CREATE: KeyHolder.CREATOR,
+    Right.CONFIGURE: KeyHolder.CREATOR,
 }
 """In whose place the holder of a token with a right is."""

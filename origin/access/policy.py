@@ -16,7 +16,14 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.authentication import Secret, UnauthorizedError, challenge, presents_key
-from origin.access.authorization import NEEDS, SERVER, Action, Authorization
+from origin.access.authorization import (
+    NEEDS,
+    SERVER,
+    Action,
+    Authorization,
+    NamedResource,
+    Permission,
+)
 from origin.access.protected_addresses import MISSING, TokenGuard
 from origin.access.token_middleware import base_path, has_token, refusal_of, token_of
 from origin.access.visible_items import VisibleItems
@@ -29,6 +36,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 LISTS = frozenset((*(f"/api/{area}" for area in ("library", "live", "radio", "events")), *TELEVISION_LISTS))
 """Paths of lists, of which the holder of a token sees what it covers where they are protected."""
+
+TABLES = re.compile(r"/api/(?:live|radio|relays)/[^/]+")
+"""Paths of tables that are made at run time: their routes check the permission for each by itself."""
 
 CHANGING_LINKS = frozenset(
     f"{ADMIN}{action}{ending}"
@@ -196,10 +206,10 @@ class AccessPolicy:
         if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
             raise RefusalError(421, "not asked under a name of this server: add it to server.names")
         # The route of /health shows strangers less.
-        if area in (None, "health") or await self.may_see(request, area):
+        if area in (None, "health") or TABLES.fullmatch(scope["path"]) or await self.may_see(request, area):
             return
         if not (scope["path"] in LISTS or is_feed(scope["path"])) or not await self.has_token(scope):
-            raise self._needs_admin(request)
+            raise self._needs(request, Action.ADMINISTER, SERVER)
         scope[_COVERED] = True
 
     async def require_admin(self, request: Request) -> None:
@@ -208,13 +218,25 @@ class AccessPolicy:
         Raises:
             RefusalError: it isn't.
         """
+        await self.require_permission(request, Action.ADMINISTER, SERVER)
+
+    async def require_permission(
+        self, request: Request, action: Action, resource: NamedResource
+    ) -> Permission:
+        """Check that a request of a page of this server, or of no page, may do something.
+
+        Raises:
+            RefusalError: it may not.
+        """
         if is_cross_site(request):
             raise RefusalError(403, "pages of other sites may not see this")
-        if not await self.is_admin(request):
-            raise self._needs_admin(request)
+        found = await self._authorization.permission(request, action, resource)
+        if found is None:
+            raise self._needs(request, action, resource)
+        return found
 
-    def _needs_admin(self, request: Request) -> RefusalError:
-        line = NEEDS[Action.ADMINISTER, SERVER.kind].line
+    def _needs(self, request: Request, action: Action, resource: NamedResource) -> RefusalError:
+        line = NEEDS[action, resource.kind].line
         if not self._authorization.admin.secret.text:
             line += "; the configuration has none: set one, and start the server again"
         return UnauthorizedError(line, {"www-authenticate": challenge(request)})

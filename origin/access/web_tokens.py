@@ -1,10 +1,10 @@
 """JSON Web Tokens (RFC 7519) in the place of tokens of our own, for backends that make such ones already.
 
 The claims are ``exp``, ``nbf``, ``aud``, ``iss`` and ``jti`` of RFC 7519 §4.1, ``sub`` for the viewer's
-name, and five of ours: ``paths``, a list of paths beneath which everything may be fetched, where a segment
-``*`` stands for any other; ``clips`` and ``publish``, which are true where the token allows that; ``create``,
-a list of patterns of event channels that may be made; and ``address``, the only client or network that may
-present it.
+name, and six of ours: ``paths``, a list of paths beneath which everything may be fetched, where a segment
+``*`` stands for any other; ``clips``, ``publish`` and ``configure``, which are true where the token allows
+that; ``create``, a list of patterns of event channels that may be made; and ``address``, the only client or
+network that may present it.
 """
 
 from __future__ import annotations
@@ -184,6 +184,7 @@ class WebTokenKeys:
             begins,
             create,
             _digest(claims.get("jti")),
+            may_configure=claims.get("configure") is True,
         )
 
 

@@ -1,4 +1,4 @@
-"""The server's address in the local network, and its QR code for phones."""
+"""The server's address in the local network, and QR codes (ISO/IEC 18004) of addresses for phones."""
 
 from __future__ import annotations
 
@@ -49,8 +49,19 @@ def own_address(family: socket.AddressFamily) -> str | None:
 
 
 def qr_code(text: str) -> str:
-    """Draw a QR code (ISO/IEC 18004) for a terminal, two modules to a character."""
+    """Draw a QR code for a terminal, two modules to a character."""
     drawn = io.StringIO()
-    segno.make(text, micro=False, error="l").terminal(out=drawn, compact=True, border=2)
+    _code(text).terminal(out=drawn, compact=True, border=2)
     # White on black whatever the terminal's own colours are: not every reader takes an inverted one.
     return "\n".join(f"\x1b[97;40m{line}\x1b[0m" for line in drawn.getvalue().splitlines())
+
+
+def qr_picture(text: str) -> bytes:
+    """Draw a QR code as SVG, black on white with the quiet zone that readers need."""
+    drawn = io.BytesIO()
+    _code(text).save(drawn, kind="svg", light="#fff", xmldecl=False)
+    return drawn.getvalue()
+
+
+def _code(text: str) -> segno.QRCode:
+    return segno.make(text, micro=False, error="l")

@@ -90,7 +90,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Largest number of requests of one channel that its upstream server answers at the same time."""
     relay_request_bytes: Annotated[int, Meta(ge=1, le=1 << 28)] = 4 << 20
     """Largest body of a request to a relay."""
-    relay_answer_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 16 << 20
+    relay_answer_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 64 << 20
     """Longest answer of an upstream server; all of it is kept for readers who come later."""
     relay_silent_seconds: Seconds = 300.0
     """Time after which an upstream server that sends nothing is given up."""

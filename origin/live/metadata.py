@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from media.hls.attribute_values import UNQUOTABLE, date_time
-from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
+from media.hls.date_range import FURTHER_ATTRIBUTE, DateRange
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.publishing import PublishedChannels, date_on_air
@@ -52,7 +52,7 @@ class TimedMetadataRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds; 0 where there is no planned duration either."""
     planned_duration: Length | None = None
     attributes: dict[str, Text | float] = {}
-    """Names begin with ``X-``."""
+    """Names begin with ``X-``, or are ``CUE``, ``SCTE35-OUT``, ``SCTE35-IN`` or ``SCTE35-CMD``."""
     id3: dict[str, FrameText] | str = {}
     """Frames of the tag in the media, such as ``TIT2`` or ``TXXX:description``; or a whole tag in base64."""
 
@@ -105,8 +105,8 @@ def date_range(
         ImplausibleDateError: its start can't be meant.
     """
     names = metadata.attributes
-    if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
-        raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, with names such as X-TITLE")
+    if len(names) > MAX_ATTRIBUTES or not all(FURTHER_ATTRIBUTE.fullmatch(name) for name in names):
+        raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, named X-…, CUE or SCTE35-…")
     if ADDED in names:
         raise RefusalError(400, f"attributes: {ADDED} is what this server says of a range that comes late")
     start = date_on_air(stream, metadata.start)

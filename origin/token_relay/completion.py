@@ -22,7 +22,7 @@ from origin.token_relay.completion_request import CompletionRequest
 from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, failure_in, finish_reason_in, identity_in
 from origin.token_relay.errors import CANCELLED, ERROR, CompletionError, DeadlineError, error_data
 from origin.token_relay.figures import AnswerTimes, RelayFigures, shown_model
-from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
+from origin.token_relay.limits import LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
 
@@ -328,9 +328,8 @@ class Completion:
                 self.audience.publish_soon(_too_large(event.size), ERROR)
         self._count += 1
         self._size += event.size
-        if self._size > self._limits.answer_bytes or self._count >= ANSWER_EVENTS:
-            most = f"{self._limits.answer_bytes} bytes or {ANSWER_EVENTS} events"
-            raise CompletionError(f"the upstream server's answer has more than {most}")
+        if self._size > (most := self._limits.answer_bytes):
+            raise CompletionError(f"the upstream server's answer has more than {most} bytes")
 
     def _publish_whole(self, answer: list[bytes]) -> None:
         """Publish an answer in one piece, or why the channel's readers don't get it: its caller does."""

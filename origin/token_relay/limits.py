@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from origin.events.event_log import EVENT_OVERHEAD
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 LINE_BYTES = 1 << 20
 """Most bytes of one event that the readers of a relay's channel get; its callers get whole answers."""
-
-ANSWER_EVENTS = 1 << 16
-"""Most events of one answer."""
 
 LEFT_SECONDS = 0.3
 """For how long an answer goes on after its last reader has left."""
@@ -52,7 +50,7 @@ class TokenRelayLimits:
     connect_seconds: float = 10.0
     silent_seconds: float = 300.0
     answer_seconds: float = 3600.0
-    answer_bytes: int = 16 << 20
+    answer_bytes: int = 64 << 20
     guard: GuardLimits = DEFAULT_LIMITS.guard
     breaker_failures: int = 3
     breaker_pause_seconds: float = 10.0
@@ -60,8 +58,8 @@ class TokenRelayLimits:
 
     @property
     def kept_events(self) -> int:
-        """Events of a ring that has room for one answer, its error and its end."""
-        return ANSWER_EVENTS + 2
+        """Events of a ring that its bytes alone limit."""
+        return self.kept_bytes // EVENT_OVERHEAD
 
     @property
     def kept_bytes(self) -> int:

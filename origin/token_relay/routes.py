@@ -49,7 +49,10 @@ QUEUED = "queued"
 
 BROKEN = CompletionError("the relay broke", 500)
 
-PASSED_ON = ("embeddings", "moderations", "rerank", "score")
+PASSED_ON = (
+    *("embeddings", "moderations", "rerank", "score"),
+    *("messages/count_tokens", "responses/input_tokens"),
+)
 """Addresses below ``/v1/`` whose requests are passed on, and answered in one piece.
 
 Others, such as files and fine-tuning, would change the upstream server with this server's key.

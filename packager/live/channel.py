@@ -19,6 +19,7 @@ from packager.dvr.segment_archive import SegmentArchive
 from packager.dvr.segment_removal import DvrBounds
 from packager.ffmpeg.ladder import AUDIO, Rung, audio_rungs, rungs
 from packager.forwarding.forwarder import Forwarder
+from packager.forwarding.forwarding import Forwarding
 from packager.live.captions import Captions
 from packager.live.event_lifecycle import DVR, LiveEvent, read_date_ranges
 from packager.live.gaps import GapSchedule
@@ -40,6 +41,7 @@ from packager.recordings.metadata import EventEnd
 from packager.recordings.playlist_facts import PlaylistFacts, ending_of
 from packager.recordings.span_keeper import KeepingRule, SpanKeeper
 from packager.safe_files import DataFolder
+from packager.segment.keyframe_cadence import can_be_cut
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pullers.udp import PacketLosses
 from packager.sources.pump import Supply
@@ -72,7 +74,7 @@ class Channel:
         timed_metadata: events on their way into the media.
         captions: cues on their way into their renditions.
         published: the streams of its publishers; None for a channel with another source.
-        forwarders: push the published stream on to other servers.
+        forwarding: pushes the published stream on to other servers; None for a channel with another source.
         archive: its DVR on disk or in S3; None where it has none.
         live_event: the state of its event, and its recordings.
         programmes: named spans of its time.
@@ -143,10 +145,11 @@ class Channel:
             self.published = PublishedSource(
                 options.name, takeover, limits.source, seconds, has_further_video_tracks=keep
             )
-        self.forwarders = tuple(
-            Forwarder(self.published, url, tools, limits.forward)
-            for url in options.forward
-            if self.published is not None
+        published = self.published
+        self.forwarding = (
+            None
+            if published is None
+            else Forwarding(lambda url: Forwarder(published, url, tools, limits.forward), options.forward)
         )
         self._finder = SourceFinder(
             SourceOptions(options.source, options.name, ladder if keep else (), options.slate),
@@ -209,6 +212,22 @@ class Channel:
         self.stream.adopt(plan.folded)
         plan.log.follow(*self._followers)
 
+    def change(self, options: ChannelOptions) -> None:
+        """Apply options that change while it is on air: of publishers, ``record`` and ``forward``."""
+        self.options = replace(
+            self.options,
+            record=options.record,
+            forward=options.forward,
+            takeover=options.takeover,
+            after_end=options.after_end,
+        )
+        if self.published is not None:
+            self.published.takeover, self.published.after_end = options.takeover, options.after_end
+        if self.forwarding is not None:
+            self.forwarding.change(options.forward)
+        if self.span_keeper is not None:
+            self.span_keeper.change_rule(KeepingRule.of(options.record))
+
     def add_follower(self, follower: Callable[[Entry], None]) -> None:
         """Hand all entries of its log to come to one more function, those of later windows too."""
         self._followers = (*self._followers, follower)
@@ -252,6 +271,11 @@ class Channel:
         for tag in self.presentation.date_ranges.new_of(tags):
             self.stream.commands.continue_date_ranges((tag,))
             await budget.spend()
+
+    @property
+    def forwarders(self) -> tuple[Forwarder, ...]:
+        """Those who push the published stream on to other servers."""
+        return () if self.forwarding is None else self.forwarding.forwarders
 
     @property
     def records(self) -> bool:
@@ -400,8 +424,8 @@ class Channel:
     async def _broadcast(self) -> None:
         """Broadcast until the event is over, or the channel is closed."""
         async with self._finder.running(), self._showing_slate(), contextlib.AsyncExitStack() as stack:
-            for forwarder in self.forwarders:
-                await stack.enter_async_context(background_task(forwarder.run()))
+            if self.forwarding is not None:
+                await stack.enter_async_context(background_task(self.forwarding.run()))
             await self._transmit()
 
     def _showing_slate(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -481,6 +505,9 @@ class Channel:
         while found is not source and self.published is not None:
             times = self._planner.cadence(found, self.cadence)
             if found.seen is None or times.target_duration <= self.target_duration:
+                break
+            if can_be_cut(found.seen, self.cadence):
+                # Of irregular key frames, a channel of its own has longer segments than they need.
                 break
             # RFC 8216bis §4.4.3.1: the target duration doesn't change.
             self.published.reject(keys_too_far_apart(self.target_duration))

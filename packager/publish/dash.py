@@ -539,8 +539,7 @@ def having_events(periods: list[LivePeriod], ranges: Sequence[DateRange]) -> lis
     end = None if length is None else periods[-1].date + length
     streams = event_streams(ranges, [one.date for one in periods], end)
     return [
-        one if events is None else replace(one, events=events)
-        for one, events in zip(periods, streams, strict=True)
+        replace(one, events=events) if events else one for one, events in zip(periods, streams, strict=True)
     ]
 
 

@@ -61,7 +61,7 @@ class LivePeriod:
         length: seconds in whole milliseconds; None while more comes.
         media_time: the beginning of the period, in seconds of media time.
         static: whether the channel has ended, and all players know that.
-        events: the date ranges of its time, or None.
+        events: the date ranges of its time.
     """
 
     stretch: Stretch
@@ -71,7 +71,7 @@ class LivePeriod:
     length: Fraction | None
     media_time: Fraction
     static: bool = False
-    events: EventStream | None = None
+    events: Sequence[EventStream] = ()
 
     @property
     def date(self) -> Fraction:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 
 from media.hls.attribute_values import EPOCH, date_time
-from media.hls.date_range import DateRange
+from media.hls.date_range import SPLICE_IN, DateRange
 from packager.bounded_dict import BoundedDict
 from packager.window.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.snapshot import DateRangesEntry
@@ -221,12 +221,17 @@ def merged(tags: Iterable[DateRange]) -> Sequence[DateRange]:
     """Return ranges, each as all its tags together describe it (RFC 8216bis §4.4.5.1).
 
     Args:
-        tags: in the order in which they came: a range's later one has only its duration.
+        tags: in the order in which they came: a range's later one has only what its end says.
     """
     found: dict[str, DateRange] = {}
     for tag in tags:
         known = found.get(tag.id)
-        found[tag.id] = tag if known is None else replace(known, duration=tag.duration)
+        if known is None:
+            found[tag.id] = tag
+            continue
+        returns = {name: value for name, value in tag.client_attributes.items() if name == SPLICE_IN}
+        attributes = {**known.client_attributes, **returns} if returns else known.client_attributes
+        found[tag.id] = replace(known, duration=tag.duration, client_attributes=attributes)
     return tuple(found.values())
 
 
@@ -342,11 +347,11 @@ def _digest(name: str) -> bytes:
 
 
 def _ends(tag: DateRange, known: DateRange) -> bool:
-    """Return whether a tag says nothing new of a range but its duration."""
+    """Return whether a tag says nothing new of a range but its duration, and the splice back at its end."""
     return (
         known.duration is None
         and tag.duration is not None
         and tag.start_date == known.start_date
         and tag.class_ in (None, known.class_)
-        and tag.client_attributes.keys() <= {ADDED}
+        and tag.client_attributes.keys() <= {ADDED, SPLICE_IN}
     )

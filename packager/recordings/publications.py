@@ -41,6 +41,7 @@ class PublicationSpans:
     Attributes:
         note: notes why spans can't be stored.
         end: is called once the span of a publication has its end.
+        since: seconds since the epoch, before which nothing is kept of what is on air.
     """
 
     publishers: PublisherWatch
@@ -48,21 +49,30 @@ class PublicationSpans:
     limits: RecordingsLimits
     note: Callable[[str], None]
     end: Callable[[], None]
+    since: float = 0.0
 
     async def run(self) -> None:
         """Keep one publication after the other, until cancelled."""
-        await self.spans.loaded.wait()
-        left = [one for one in self.spans.state.spans if one.end_ms is None]
+        left = await self._open()
         while True:
             span = left.pop(0) if left else await self._begun()
-            end_ms = int(await self._gone(span) * 1000)
-            await self._ended(KeptSpan(span.id, span.start_ms, max(end_ms, span.start_ms + 1)))
+            await self._ended(span, await self._gone(span))
+
+    async def end_all(self) -> None:
+        """End the spans of publications that are on air, or were when an earlier process ended."""
+        for span in await self._open():
+            await self._ended(span, time.time())
+
+    async def _open(self) -> list[KeptSpan]:
+        """Return the spans without an end."""
+        await self.spans.loaded.wait()
+        return [one for one in self.spans.state.spans if one.end_ms is None]
 
     async def _begun(self) -> KeptSpan:
         """Begin the span of the next publication."""
         while not self.publishers.has_publisher or (live := self.publishers.live) is None:
             await self._wait()
-        began = int(live.began * 1000)
+        began = int(max(live.began, self.since) * 1000)
         span = KeptSpan(f"publication-{began}", began)
         await self._change(lambda state: state.added(span))
         return span
@@ -78,9 +88,10 @@ class PublicationSpans:
                 return time.time()
         return gone
 
-    async def _ended(self, span: KeptSpan) -> None:
+    async def _ended(self, span: KeptSpan, end: float) -> None:
+        ended = KeptSpan(span.id, span.start_ms, max(int(end * 1000), span.start_ms + 1))
         # A span that was to be forgotten meanwhile stays so.
-        await self._change(lambda state: state.replaced(span))
+        await self._change(lambda state: state.replaced(ended))
         self.end()
 
     async def _wait(self) -> None:

@@ -117,7 +117,7 @@ class SpanKeeper:
         self.may_record: Callable[[], bool] = lambda: True
         self.follows: Callable[[], bool] = lambda: False
         self._collector = SpanCollector(self._place, dvr, limits)
-        self._wake = asyncio.Event()
+        self._wake, self._rule_changed = asyncio.Event(), asyncio.Event()
         # Date from which on segments were collected that aren't the channel's, in seconds since the epoch.
         self._doubted_from: Fraction | None = None
         self._results: dict[str, asyncio.Future[AnyRecording | KeptSpan | None]] = {}
@@ -222,11 +222,33 @@ class SpanKeeper:
         Args:
             publishers: as for ``running``, whose context is open.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            if publishers is not None and self._rule.publications:
-                kept = PublicationSpans(publishers, self.spans, self._limits, self._note, self._wake.set)
-                await stack.enter_async_context(background_task(kept.run()))
+        if publishers is None:
             yield
+            return
+        async with background_task(self._keep_publications(publishers)):
+            yield
+
+    async def _keep_publications(self, publishers: PublisherWatch) -> None:
+        """Keep each publication while that is the rule; what is on air when it begins to be, from then on."""
+        since = 0.0
+        while True:
+            changed = self._rule_changed
+            kept = PublicationSpans(publishers, self.spans, self._limits, self._note, self._wake.set, since)
+            if self._rule.publications:
+                async with background_task(kept.run()):
+                    await changed.wait()
+            else:
+                await kept.end_all()
+                await changed.wait()
+            since = time.time()
+
+    def change_rule(self, rule: KeepingRule) -> None:
+        """Decide by another rule from now on."""
+        if rule.publications != self._rule.publications:
+            self._rule_changed.set()
+            self._rule_changed = asyncio.Event()
+        self._rule = rule
+        self._wake.set()
 
     def collect_again(self, start: Fraction) -> None:
         """Forget what was collected from a date on, in seconds since the epoch, and collect it once more."""

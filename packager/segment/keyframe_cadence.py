@@ -132,6 +132,15 @@ def keyframe_cadence(
     return _bounded(regular, segment + late, seen)
 
 
+def can_be_cut(seen: KeyframePattern, times: Cadence) -> bool:
+    """Return whether a stream fits another stream's cadence if its key frames go on as they were seen."""
+    groups = [after - before for before, after in itertools.pairwise(seen.keys)]
+    if not groups or times.longest is None:
+        return False
+    turn = seen.keys[-1] - seen.keys[0] + max(groups)
+    return _simulated(seen, turn, times.segment_duration) <= times.longest
+
+
 def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fraction) -> Fraction | None:
     """Choose a part target whose parts fill groups of pictures, for each of these begins a part.
 

@@ -8,6 +8,7 @@ import { Programmes } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
 import { Recordings, withItem } from "./recordings.js";
 import { Tables } from "./tables.js";
+import { Television } from "./television.js";
 import { keep, recall } from "../storage.js";
 
 const STATES = {
@@ -57,6 +58,7 @@ export class LiveView {
   #cutter;
   #recordings = new Recordings("live");
   #empty = el("p", { class: "empty", hidden: true });
+  #television = new Television();
   #tables = new Tables("live", (name, made) => this.#showMade(name, made));
   #load = () => {};
 
@@ -65,7 +67,7 @@ export class LiveView {
     this.#past = new Past(OF_CHANNEL, () => stage.playback.dateAt(stage.playback.video.currentTime));
     const moment = ({ available_from: start }) => new Date(1000 * (start + stage.playback.video.currentTime));
     this.#cutter = new Past(OF_RECORDING, () => moment(this.#playedRecording));
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#recordings.node, this.#operator, this.#tables.node);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#recordings.node, this.#television.node, this.#operator, this.#tables.node);
   }
 
   /** @param ask called with a sentence where the admin token is needed, or without one where the given one is wrong */
@@ -113,6 +115,7 @@ export class LiveView {
 
   update(items) {
     this.#items = items;
+    this.#television.update(items);
     this.#tables.update();
     // The next event of a channel that had nothing to play.
     const begun = this.#awaited && items.find((item) => item.name === this.#awaited.name && item.hls);

@@ -2,7 +2,7 @@
 // moment of it, and clips to give away; of a recording clips alone.
 
 import { PAST_WIDTH, REST_MS, pastPicture } from "../controls/thumbnailtrack.js";
-import { clock, copied, el, encodePath, say } from "../dom.js";
+import { clock, copied, el, encodePath, pageUrl, say } from "../dom.js";
 import { programmeIn } from "./programmes.js";
 
 /** How the past of a channel, of a station, or a recording, is shown. */
@@ -273,7 +273,7 @@ export class Past {
     // An administrator's own token isn't in the address of the page.
     const isClosed = this.#item.hls.startsWith("/t/") && !location.pathname.startsWith("/t/");
     say(this.#kept, `${this.#keptFor(from)}${isClosed ? " Who opens this address needs a token, which “Share” makes." : ""}`);
-    this.#address.value = `${location.origin}${location.pathname}${view}`;
+    this.#address.value = `${pageUrl()}/${view}`;
     say(this.#copied, "");
   }
 

@@ -1,6 +1,6 @@
 // The view of a live channel's publisher: who is on air with what, and what is typed into an encoder such as OBS.
 
-import { bits, el, getWithToken, isOwner, presented, say } from "../dom.js";
+import { bits, el, getWithToken, isOwner, presented, say, serverUrl } from "../dom.js";
 
 const PROTOCOLS = { http: "HTTP", rtmp: "RTMP", srt: "SRT" };
 const HIDDEN = "…";
@@ -87,11 +87,12 @@ export class PublisherPanel {
     for (const [label, read] of Object.entries(FACTS)) this.#facts.write(label, read(one) || "");
     const query = `?key=${this.#key ? encodeURIComponent(this.#key) : HIDDEN}`;
     const { rtmp_port: rtmp, srt_port: srt } = one;
-    this.#addresses.write("Server", rtmp ? `rtmp://${location.hostname}:${rtmp}/live` : "");
+    const { hostname } = new URL(serverUrl());
+    this.#addresses.write("Server", rtmp ? `rtmp://${hostname}:${rtmp}/live` : "");
     this.#addresses.write("Stream key", rtmp ? `${this.#name}${query}` : "");
-    this.#addresses.write("SRT", srt ? `srt://${location.hostname}:${srt}?streamid=publish:${this.#name}:${this.#key || HIDDEN}` : "");
-    this.#addresses.write("HTTP, by PUT", `${location.origin}${one.ingest}${query}`);
-    this.#addresses.write("Multitrack video", one.multitrack ? `${location.origin}${one.multitrack}` : "");
+    this.#addresses.write("SRT", srt ? `srt://${hostname}:${srt}?streamid=publish:${this.#name}:${this.#key || HIDDEN}` : "");
+    this.#addresses.write("HTTP, by PUT", `${serverUrl()}${one.ingest}${query}`);
+    this.#addresses.write("Multitrack video", one.multitrack ? `${serverUrl()}${one.multitrack}` : "");
     say(this.#button, this.#key ? "Hide the key" : "Show the key");
     this.#button.hidden = !this.#form.hidden;
     say(this.#note, this.#isOnlyHash ? RENEWS : ASKS);

@@ -11,6 +11,7 @@ import { lookAt, refusalOf } from "../refusal.js";
 import { Progress, Retry } from "../retry.js";
 import { Recordings, withItem } from "./recordings.js";
 import { Tables } from "./tables.js";
+import { Television } from "./television.js";
 import { StationCard, isClosed } from "./station.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { joinVolume } from "../controls/volume.js";
@@ -54,6 +55,7 @@ export class RadioView {
   #moving = el("div", { class: "moving" }, this.#position, this.#toLive);
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "radio-status" });
   #empty = el("p", { class: "empty", hidden: true });
+  #television = new Television();
   #tables = new Tables("radio", () => this.onChange());
   /** @param ask called with a sentence where the admin token is needed */
   set onUnauthorized(ask) {
@@ -70,7 +72,7 @@ export class RadioView {
     this.audio.preload = "none";
     byId("panel-radio").append(
       el("div", { class: "dial" }, el("h2", {}, "Stations"), volumeControls(this.audio)),
-      this.#list, this.#empty, this.#status, this.#recordings.node, this.#tables.node);
+      this.#list, this.#empty, this.#status, this.#recordings.node, this.#television.node, this.#tables.node);
     this.#position.addEventListener("input", () => { this.audio.currentTime = this.#position.valueAsNumber; });
     this.#earlier.addEventListener("message", ({ detail }) => this.#span && say(this.#status, detail));
     for (const change of ["play", "pause"]) this.audio.addEventListener(change, () => this.#show());
@@ -108,6 +110,7 @@ export class RadioView {
       this.#progress.expect(BACK_STUCK_MS);
       this.#retry.now();
     }
+    this.#television.update(items);
     this.#tables.update();
     sayEmpty(this.#empty, items, "radio", EMPTY, NO_STATIONS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));

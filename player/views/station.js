@@ -1,6 +1,6 @@
 // A station's card: current title, earlier titles, and the play button.
 
-import { count, el, isOwner, say, syncRows } from "../dom.js";
+import { count, el, isOwner, say, serverUrl, syncRows } from "../dom.js";
 
 const STATES = { starting: "Starting", down: "Silent at the moment" };
 const WAITS_FOR = { source: "Waiting for a source", listener: "Waiting for a listener" };
@@ -31,7 +31,7 @@ export class StationCard {
   /** @param toggle called when the button is pressed; sharing makes the button that shares the station */
   constructor(item, toggle, sharing) {
     this.button = el("button", { class: "play", type: "button", click: toggle });
-    const links = el("p", { class: "quiet links" }, el("a", { href: item.url }, location.origin + item.url));
+    const links = el("p", { class: "quiet links" }, el("a", { href: item.url }, serverUrl() + item.url));
     if (item.hls) links.append(" · ", el("a", { href: item.hls, title: "For phones and players of HLS" }, "HLS"));
     this.#sharing = sharing;
     this.#share = sharing.makeButton("Share", () => item.url, (form) => this.#about.append(form));

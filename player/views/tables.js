@@ -1,6 +1,6 @@
 // The administrator's forms for channels and stations: made, changed and removed while the server runs, by its own schema.
 
-import { copied, el, getList, isAdministrator, isOwner, put, say, send, syncRows } from "../dom.js";
+import { copied, el, getList, isAdministrator, isOwner, put, say, send, serverUrl, syncRows } from "../dom.js";
 
 const WORDS = {
   live: { title: "Channels of this server", add: "Add a channel", one: "channel" },
@@ -161,7 +161,7 @@ export class Tables {
     this.#secretBox.hidden = !isNew;
     if (!isNew) return;
     this.#secret.value = made.source_password;
-    say(this.#done, `${made.name} is there. Source clients send to ${location.host}/radio/${made.name} as “source”, with this password:`);
+    say(this.#done, `${made.name} is there. Source clients send to ${new URL(serverUrl()).host}/radio/${made.name} as “source”, with this password:`);
   }
 
   async #remove(name, button) {

@@ -63,6 +63,21 @@ def test_a_range_without_a_start_begins_with_what_is_on_air(fed: HandFed) -> Non
     assert len(m3u8.loads(fed.text()).segments) >= 8
 
 
+OUT, IN = "0xFC302F000000", "0xFC3020000000"
+
+
+@pytest.mark.clause("RFC 8216bis §4.4.5.1")
+def test_a_break_has_its_sections_of_scte_35_and_an_interstitial_its_cue(fed: HandFed) -> None:
+    fields = {"id": "ad", "planned_duration": 30, "attributes": {"SCTE35-OUT": OUT, "CUE": "ONCE"}}
+    assert post(fed, fields).status == 201
+    assert post(fed, {"id": "ad", "duration": 9.5, "attributes": {"SCTE35-IN": IN}}).status == 201
+    first, end = tags(fed.text())
+    assert first.endswith(f',PLANNED-DURATION=30.000,CUE="ONCE",SCTE35-OUT={OUT}')
+    assert end.endswith(f",DURATION=9.500,SCTE35-IN={IN}")
+    for wrong in ({"SCTE35-OUT": "/DAv"}, {"SCTE35-OUT": 12}, {"CUE": "PRE,POST"}, {"SCTE35": OUT}):
+        assert post(fed, {"attributes": wrong}).status == 400
+
+
 @pytest.mark.clause("RFC 8216bis §6.2.4 MUST 2i")
 def test_every_rendition_has_the_same_ranges(fed: HandFed) -> None:
     for name in ("a", "b"):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from origin.config.options import Config, LiveOptions
+from origin.config.options import Config, LiveOptions, dvr_seconds
 from origin.server.changes.service_changes import ServiceChanges
 from origin.server.tables.table_changes import TableChange, UnchangeableError
 from packager.threads import SHARED_THREADS
+
+IN_PLACE = frozenset(("record", "forward", "takeover", "after_end"))
+"""Keys of a channel that goes on when they change; see `packager.live.channel.Channel.change`."""
 
 
 class LiveChanges(ServiceChanges):
     """The live channels of one server."""
 
     section = "live"
+
+    def in_place(self, before: LiveOptions, after: LiveOptions) -> frozenset[str]:
+        """Return the keys that change while a channel goes on."""
+        # What is recorded needs a DVR.
+        return IN_PLACE - ({"record"} if dvr_seconds(before) != dvr_seconds(after) else set())
 
     def check(self, change: TableChange) -> None:
         """Check whether a channel may come, change or go; raises as `ChangingTables.check`."""
@@ -27,7 +35,7 @@ class LiveChanges(ServiceChanges):
             self._services.publishers.keys.forget(change.name)
 
     def _keep(self, table: LiveOptions) -> None:
-        self._services.live.options[table.name] = table
+        self._services.live.change(table)
 
     def _stores(self, _table: LiveOptions, _config: Config) -> bool:
         return True

@@ -41,6 +41,10 @@ class ServiceChanges:
         self._services = services
         self._show = show
 
+    def in_place(self, _before: Any, _after: Any) -> frozenset[str]:
+        """Return the keys that change while a service goes on, beside those that every reload applies."""
+        return frozenset()
+
     def _check_media(self, change: TableChange, kind: str, present: Collection[str]) -> None:
         """Check whether this server may change what makes media, and checks requests for it in time.
 
@@ -48,6 +52,8 @@ class ServiceChanges:
             kind: its name for the administrator, in the plural.
         """
         services, after = self._services, change.after
+        if not change.is_anew:
+            return
         if services.live.cluster is not None:
             raise UnchangeableError(f"the nodes of a cluster share their {kind}: restart each of them")
         if services.tools is None:

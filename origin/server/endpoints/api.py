@@ -29,6 +29,7 @@ from origin.http1.answer_turns import AnswerTurns
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments
 from origin.radio.mounts.mount import Mount
 from origin.recordings.handler import describe
+from origin.responses.base_url import base_url
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage
 from origin.responses.refusal import RefusalError, plain_refusal
@@ -111,6 +112,7 @@ class Api:
             "lists": has_lists,
             "owner": is_admin or access.is_local(request),
             "administrator": is_admin,
+            "url": base_url(request),
         }
         if is_admin and self._services.sessions is not None:
             shown["counts_viewers"] = True

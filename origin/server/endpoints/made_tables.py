@@ -1,7 +1,7 @@
 """``/api/live/NAME``: makes, changes, describes and removes tables of the configuration at run time.
 
-``PUT``, ``PATCH``, ``GET`` and ``DELETE``, for the administrator alone; also for the other sections whose
-tables come and go.
+``PUT``, ``PATCH``, ``GET`` and ``DELETE``, for the administrator and for tokens with ``configure``; also for
+the other sections whose tables come and go.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from origin.access.authorization import Action, KeyHolder, NamedResource, Permission, ResourceKind
 from origin.access.policy import is_loopback
 from origin.config.section import shown_value
 from origin.http.token_bucket import TokenBucket
@@ -107,8 +108,10 @@ class TableEndpoint:
 
     async def describe(self, request: Request) -> Response:
         """Answer with a table, whether the configuration has it or it was made."""
-        await self._services.access.require_admin(request)
+        permission = await self._permission(request)
         reveals = _reveals(request)
+        if reveals and permission.holder is not KeyHolder.ADMIN:
+            raise RefusalError(403, "reveal: server.admin_token is needed")
         known = self._made().known(self._reload(), self._section).get(request.path_params["name"])
         if known is None:
             raise RefusalError(404, f"no table of [[{self._section}]] has this name")
@@ -116,14 +119,14 @@ class TableEndpoint:
 
     async def put(self, request: Request) -> Response:
         """Make a table, or replace one that was made."""
-        await self._services.access.require_admin(request)
+        await self._permission(request)
         name, values = await self._change_of(request)
         made = await _carried_out(self._made().put(self._reload(), self._section, name, values))
         return self._answer(made, 201 if made.is_new else 200)
 
     async def patch(self, request: Request) -> Response:
         """Change some keys of a table that was made."""
-        await self._services.access.require_admin(request)
+        await self._permission(request)
         name, values = await self._change_of(request)
         return self._answer(
             await _carried_out(self._made().patch(self._reload(), self._section, name, values)), 200
@@ -131,10 +134,19 @@ class TableEndpoint:
 
     async def delete(self, request: Request) -> Response:
         """Remove a table that was made."""
-        await self._services.access.require_admin(request)
+        await self._permission(request)
         self._check_turn()
         await _carried_out(self._made().delete(self._reload(), self._section, request.path_params["name"]))
         return Response(status_code=204, headers=UNCACHED)
+
+    async def _permission(self, request: Request) -> Permission:
+        """Return the permission for the table that a request is for.
+
+        Raises:
+            RefusalError: there is none.
+        """
+        resource = NamedResource(ResourceKind(self._section), request.path_params["name"])
+        return await self._services.access.require_permission(request, Action.CONFIGURE, resource)
 
     async def _change_of(self, request: Request) -> tuple[str, TableValues]:
         """Return the name and the keys of a request that changes a table."""

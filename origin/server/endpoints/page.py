@@ -37,7 +37,7 @@ MODULES = {
     "instruments/": "audiometer graph instruments loadedmap stats stresstests waterfall",
     "views/": "continuewatching conversation conversationrecord eventcontrols events eventstream "
     "eventtiming library live nowplaying past posters programmes publisher radio "
-    "recordings renderqueue station tables tokencollector virtuallist",
+    "recordings renderqueue station tables television tokencollector virtuallist",
 }
 """The names of the page's ES modules, by folder."""
 

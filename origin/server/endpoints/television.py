@@ -1,4 +1,7 @@
-"""Channels and stations for apps of televisions: ``/playlist.m3u`` with catch-up, and ``/guide.xml``."""
+"""Channels and stations for apps of televisions: ``/playlist.m3u`` with catch-up, and ``/guide.xml``.
+
+``/playlist.svg`` is the QR code of the list's own URL.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from origin.answers.asgi import ReplyResponse, request_of
 from origin.answers.reply import Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request as HandlerRequest
+from origin.config.lan_address import qr_picture
 from origin.config.options import dvr_seconds
 from origin.config.stations import has_dvr
 from origin.http.client_limits import network_of
@@ -33,12 +37,15 @@ from origin.http1.answer_turns import AnswerTurns
 from origin.radio.mounts.mount import Mount
 from origin.responses.base_url import base_url
 from origin.responses.refusal import RefusalError
+from origin.server.endpoints.page import SVG
 from origin.server.services.services import Services
 from packager.bounded_dict import SizedDict
 from packager.past.programmes import LATEST, Schedule
 from packager.threads import SHARED_THREADS
 
 *PLAYLISTS, GUIDE = LISTS
+
+CODE = "/playlist.svg"
 
 LIVE, RADIO = "Live", "Radio"
 """Headings under which apps list channels."""
@@ -54,6 +61,9 @@ MOST_PROGRAMMES = 50_000
 
 COMING_SECONDS = 86_400
 """Seconds ahead for which a channel without programmes has one for each hour."""
+
+LONGEST_CODED_URL = 1000
+"""Most characters of a URL in a QR code, whose modules a telephone's camera can still tell apart."""
 
 HOUR, DAY = 3600, 86_400
 
@@ -77,7 +87,11 @@ class ServedChannel(NamedTuple):
 def routes(services: Services) -> list[BaseRoute]:
     """Make the routes."""
     television = Television(services)
-    return [*(Route(path, television.playlist) for path in PLAYLISTS), Route(GUIDE, television.guide)]
+    return [
+        *(Route(path, television.playlist) for path in PLAYLISTS),
+        Route(GUIDE, television.guide),
+        Route(CODE, television.code),
+    ]
 
 
 class Television:
@@ -103,6 +117,13 @@ class Television:
         now = int(time.time()) // FRESH_SECONDS * FRESH_SECONDS
         write = partial(_guide, channels, now)
         return await self._answer(request, (base, tuple(channels), now), write, xmltv.MEDIA_TYPE)
+
+    async def code(self, request: Request) -> Response:
+        """Answer with the QR code of the list's URL, which has the token of the request's path."""
+        url = f"{base_url(request)}{PLAYLISTS[0]}"
+        if len(url) > LONGEST_CODED_URL:
+            raise RefusalError(404, "The address of the list is too long for a QR code.")
+        return await self._answer(request, (CODE, url), partial(qr_picture, url), SVG)
 
     async def _answer(
         self, request: Request, key: Hashable, write: Callable[[], bytes], media_type: str

@@ -104,6 +104,12 @@ class LiveServices:
         self.options[channel.name], self.channels[channel.name] = options, channel
         self._share(channel, options)
 
+    def change(self, options: LiveOptions) -> None:
+        """Apply options of a channel that goes on."""
+        self.options[options.name] = options
+        if (channel := self.channels.get(options.name)) is not None:
+            channel.change(channel_options(options, self._config, self._limits.live))
+
     def remove(self, name: str) -> Channel:
         """Serve a channel no more, and release the requests that wait for its media."""
         del self.options[name]

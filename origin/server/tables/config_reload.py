@@ -162,7 +162,7 @@ class ConfigReload:
         """
         for one in self.changing:
             if one.section == section:
-                one.check(self._change_between(section, before, after))
+                one.check(self._change_between(one, before, after))
                 return
         raise UnchangeableError(f"[[{section}]] needs a restart")
 
@@ -189,7 +189,7 @@ class ConfigReload:
             before, after = in_effect.get(name), wanted.get(name)
             if before == after:
                 continue
-            change = self._change_between(section, before, after)
+            change = self._change_between(changing, before, after)
             try:
                 changing.check(change)
                 await changing.carry_out(change)
@@ -205,12 +205,17 @@ class ConfigReload:
                 in_effect[name] = after
         self._first = msgspec.structs.replace(self._first, **{section: tuple(in_effect.values())})
 
-    def _change_between(self, section: str, before: Table | None, after: Table | None) -> TableChange:
+    def _change_between(
+        self, changing: ChangingTables, before: Table | None, after: Table | None
+    ) -> TableChange:
         if before is None or after is None:
             return TableChange(before, after)
+        in_place = changing.in_place(before, after)
 
         def takes_effect(key: str) -> bool:
-            name = f"{section}.{key}"
+            if key in in_place:
+                return True
+            name = f"{changing.section}.{key}"
             comes_or_goes = bool(getattr(before, key)) != bool(getattr(after, key))
             return name in self._taken and not (name in PRESENT and comes_or_goes)
 

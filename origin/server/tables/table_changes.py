@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -57,6 +57,9 @@ class ChangingTables(Protocol):
     @property
     def section(self) -> str:
         """The section, such as ``live``."""
+
+    def in_place(self, before: Any, after: Any, /) -> frozenset[str]:
+        """Return the keys that change while what a table makes goes on."""
 
     def check(self, change: TableChange) -> None:
         """Check whether a table may change.

@@ -83,6 +83,9 @@ ACTIONS = {
     (Action.CREATE, Kind.EVENTS): "make an event channel",
     (Action.MANAGE, Kind.EVENTS): "change and delete a channel that was made",
     (Action.ASK, Kind.RELAY): "ask a relay",
+    (Action.CONFIGURE, Kind.LIVE): "make, change, describe and delete a live channel",
+    (Action.CONFIGURE, Kind.RADIO): "make, change, describe and delete a station",
+    (Action.CONFIGURE, Kind.RELAY): "make, change, describe and delete a relay",
     (
         Action.ADMINISTER,
         Kind.SERVER,
@@ -103,6 +106,7 @@ RIGHTS = {
     Right.PUBLISH: "with `publish`, for `{}`",
     Right.ASK: "for `{}`",
     Right.CREATE: "of its creator, with `create`",
+    Right.CONFIGURE: "with `configure`, for `{}`",
 }
 
 
@@ -173,9 +177,12 @@ def credentials(made: Mapping[str, str]) -> dict[str, str]:
     found["read_token"], found["publish_token"] = made["read_token"], made["publish_token"]
     found["publish /events/room/made"] = signed("/events/room/made", publish=True)
     found["read /events/room/made"] = signed("/events/room/made", publish=False)
-    found["expired"] = web(paths=["/"], publish=True, create=["*"], exp=int(time.time()) - 60)
+    found["expired"] = web(paths=["/"], publish=True, configure=True, create=["*"], exp=int(time.time()) - 60)
     found["read /"], found["publish /"] = web(paths=["/"]), web(paths=["/"], publish=True)
     found["create"], found["create others"] = web(create=["room/*"]), web(create=["hall/*"])
+    for name in ("a", "b"):
+        paths = [f"/live/{name}", f"/radio/{name}", f"/relay/relay-{name}"]
+        found[f"configure {name}"] = web(paths=paths, configure=True)
     return found
 
 
@@ -197,6 +204,7 @@ ALLOWED: dict[tuple[Action, Kind], set[str]] = {
     (Action.CREATE, Kind.EVENTS): {"admin", "create"},
     (Action.MANAGE, Kind.EVENTS): {"admin"},
     (Action.ASK, Kind.RELAY): {"admin", "relay a", "read /relay/relay-a", *PUBLISHERS},
+    **{(Action.CONFIGURE, kind): {"admin", "configure a"} for kind in (Kind.LIVE, Kind.RADIO, Kind.RELAY)},
     (Action.ADMINISTER, Kind.SERVER): {"admin"},
 }
 """The credentials that permit each action on what is called ``a``, or on ``room/made``."""
@@ -359,6 +367,13 @@ PROBES: dict[str, tuple[tuple[Action, Kind], Probe]] = {
         http("POST", "/relay/relay-a/v1/chat/completions", body={"model": "m", "messages": []}),
     ),
     "models": ((Action.ASK, Kind.RELAY), http("GET", "/relay/relay-a/v1/models")),
+    "a live channel's table": (
+        (Action.CONFIGURE, Kind.LIVE),
+        http("PATCH", "/api/live/a", body={"dvr": "1h"}),
+    ),
+    "a station's table": ((Action.CONFIGURE, Kind.RADIO), http("GET", "/api/radio/a")),
+    "a relay's table": ((Action.CONFIGURE, Kind.RELAY), http("PUT", "/api/relays/relay-a", body={})),
+    "a table that goes": ((Action.CONFIGURE, Kind.LIVE), http("DELETE", "/api/live/a")),
     "a key": ((Action.ADMINISTER, Kind.SERVER), http("GET", "/api/live/a/publish_key")),
     "a signature": (
         (Action.ADMINISTER, Kind.SERVER),

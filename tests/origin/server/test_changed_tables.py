@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ import pytest
 from tests.changing_server import DATA, HEAD, ChangingServer, changing_server
 from tests.copied_channel import film
 from tests.patience import CLIENT_SECONDS
+from tests.ports import kept_port
 from tests.station_source import sending
 from tests.waiting import wait_for
 
@@ -26,6 +29,8 @@ NEWS = '[[events]]\nname = "news"\npublish_token = "a-publish-token-0"\n'
 ROOM = '[[live]]\nname = "room"\nsource = "publish"\npublish_key = "a-key-of-the-room"\nladder = ["source"]\n'
 DJ = '[[radio]]\nname = "dj.mp3"\nsource = "publish"\nsource_password = "sesame"\n'
 MODEL = '[[relay]]\nname = "model"\nupstreams = ["http://127.0.0.1:9/v1"]\ntoken = "a-token-of-model"\n'
+
+FARTHER = ("first", "second")
 
 
 def playlist(server: ChangingServer) -> m3u8.M3U8 | None:
@@ -128,6 +133,43 @@ def test_a_channel_that_changes_begins_anew_with_what_it_had_kept(tmp_path: Path
         assert now.media_sequence == began.media_sequence
         larger = httpx.get(f"{server.url}/live/watched/360p/media.m3u8", timeout=CLIENT_SECONDS)
         assert larger.status_code == 200
+
+
+def test_a_channel_is_recorded_and_forwarded_from_now_on_while_its_publisher_goes_on(tmp_path: Path) -> None:
+    room, channels = ROOM + 'dvr = "5m"\n', ""
+    for name in ("first", "second"):
+        channels += ROOM.replace('"room"', f'"{name}"')
+    with kept_port() as port:
+        head = DATA.replace("rtmp_port = 0", f"rtmp_port = {port}")
+        first, second = (f"rtmp://127.0.0.1:{port}/live/{name}?key=a-key-of-the-room" for name in FARTHER)
+        with changing_server(tmp_path, head + channels + room) as server:
+            words = ["ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(film()), "-c", "copy"]
+            target = f"{server.url}/live/room/ingest?key=a-key-of-the-room"
+            with subprocess.Popen([*words, "-f", "mpegts", "-method", "PUT", target]) as publisher:
+                server.await_state("live/room", "live")
+                before = server.described("room")["publisher"]
+                assert server.reload(f"{head}{channels}{room}forward = ['{first}']\n") == []
+                server.await_state("live/first", "live")
+                received = server.described("first")["publisher"]
+                began, more = time.time(), 'record = "publications"\ntakeover = "refuse"\n'
+                both = f"{head}{channels}{room}forward = ['{second}', '{first}']\n{more}"
+                assert server.reload(both) == []
+                server.await_state("live/second", "live")
+                assert server.described("first")["publisher"]["since"] == received["since"]
+                second_publisher = httpx.put(target, content=b"another", timeout=CLIENT_SECONDS)
+                assert second_publisher.status_code == 409
+                assert server.reload(head + channels + room) == []
+                for name in FARTHER:
+                    server.await_state(f"live/{name}", "idle")
+                (recording,) = wait_for(
+                    lambda: server.ask("GET", "/api/live/room/recordings").json(), what="the recording"
+                )
+                # From the segment on in which it was asked for.
+                assert datetime.fromisoformat(recording["start"]).timestamp() > began - 15
+                assert publisher.poll() is None
+                assert server.described("room")["publisher"]["since"] == before["since"]
+                assert server.described("room")["restarts"] == 0
+                publisher.kill()
 
 
 def test_a_publisher_of_a_channel_that_goes_is_disconnected_and_its_recording_stays(tmp_path: Path) -> None:

@@ -123,8 +123,9 @@ def test_nothing_else_is_told_beneath_the_items_address(client: httpx.Client, pa
 
 @pytest.mark.promise("/api/visitor")
 def test_the_page_learns_what_it_may_show(client: httpx.Client) -> None:
-    assert client.get("/api/visitor").json() == {"lists": False, "owner": False, "administrator": False}
+    nobody = {"lists": False, "owner": False, "administrator": False, "url": str(client.base_url).rstrip("/")}
+    assert client.get("/api/visitor").json() == nobody
     wrong = client.get("/api/visitor", headers={"Authorization": "Bearer wrong"}).json()
-    assert wrong == {"lists": False, "owner": False, "administrator": False}
+    assert wrong == nobody
     right = client.get("/api/visitor", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}).json()
-    assert right == {"lists": True, "owner": True, "administrator": True}
+    assert right == {**nobody, "lists": True, "owner": True, "administrator": True}

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from tests.changing_server import DATA, HEAD, ChangingServer, changing_server
@@ -25,7 +27,12 @@ from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 PUBLISHED = {"source": "publish", "ladder": ["source"]}
-FILE = DATA + '[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "a-key-of-the-studio"\n'
+SECRET = "a-secret-that-only-the-backend-knows"
+FILE = (
+    DATA
+    + f'[access]\njwt_keys = ["HS256:{SECRET}"]\n'
+    + '[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "a-key-of-the-studio"\n'
+)
 
 TABLES = {
     "/api/live/room": (PUBLISHED, "publish_key"),
@@ -78,6 +85,29 @@ def test_a_table_is_made_changed_described_and_removed(shared: ChangingServer, a
     assert shared.ask("GET", address).status_code == 404
     assert shared.ask("DELETE", address).status_code == 404
     assert shared.ask("PATCH", address, {}).status_code == 404
+
+
+def test_a_backends_token_makes_what_is_beneath_its_paths(shared: ChangingServer) -> None:
+    claims = {"exp": time.time() + 600, "paths": ["/live/backend", "/radio"], "configure": True}
+    fields = {"authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256')}"}
+
+    def ask(method: str, address: str, **more: Any) -> httpx.Response:
+        return httpx.request(method, f"{shared.url}{address}", headers=fields, timeout=CLIENT_SECONDS, **more)
+
+    assert ask("PUT", "/api/live/backend", json=PUBLISHED).status_code == 201
+    assert ask("PATCH", "/api/live/backend", json={"record": "publications"}).status_code == 200
+    assert ask("GET", "/api/live/backend").json()["record"] == "publications"
+    assert ask("GET", "/api/live/backend?reveal").status_code == 403
+    assert ask("PUT", "/api/radio/backend.mp3", json={"source": "publish"}).status_code == 201
+    for address in ("/api/live/other", "/api/live/studio", "/api/relays/backend"):
+        for method in ("PUT", "PATCH", "GET", "DELETE"):
+            refused = ask(method, address, json=PUBLISHED)
+            assert refused.status_code == 401
+            assert "a token with configure is needed" in refused.text
+    for address in ("/api/live?configuration", "/api/live/backend/publish_key", "/api/viewers"):
+        assert ask("GET", address).status_code in (401, 403)
+    assert ask("DELETE", "/api/live/backend").status_code == 204
+    assert ask("DELETE", "/api/radio/backend.mp3").status_code == 204
 
 
 def test_what_is_made_is_served_by_its_key_alone(shared: ChangingServer) -> None:

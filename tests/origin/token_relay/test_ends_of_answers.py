@@ -14,6 +14,9 @@ from tests.streamed_answers import said
 from tests.waiting import until
 
 ANSWER = tokens("Hel", "lo")[:-1]
+THOUSANDS = 70
+"""Thousands of events of a long answer."""
+
 PICTURE = 3_000_000
 """Characters of a picture in Base64, as models that draw send one in a single event."""
 
@@ -49,6 +52,16 @@ async def with_a_picture(asked: Asked) -> None:
     await asked.end()
 
 
+async def with_many_events(asked: Asked) -> None:
+    await asked.head()
+    thousand = f"data: {chunk({'content': 'y'})}\n\n".encode() * 1000
+    for _ in range(THOUSANDS):
+        await asked.raw(thousand)
+    for data in (chunk({}, "stop"), "[DONE]"):
+        await asked.event(data)
+    await asked.end()
+
+
 def typed(media_type: str) -> Script:
     """Answer with another media type than that of events, or with none."""
 
@@ -75,13 +88,14 @@ TYPES = ("", "text/plain; charset=utf-8", "application/octet-stream", "applicati
         without_the_last_blank_line,
         without_the_last_line_end,
         with_a_picture,
+        with_many_events,
         *(pytest.param(typed(one), id=one or "no type") for one in TYPES),
     ],
 )
 async def test_openais_client_gets_through_a_relay_what_it_gets_without(script: Script) -> None:
     async with completing(script) as upstream:
         direct = await said(upstream.url.removesuffix("/chat/completions"), "k")
-    assert direct in ("Hello", "x" * PICTURE)
+    assert direct in ("Hello", "x" * PICTURE, "y" * THOUSANDS * 1000)
     async with relaying(script) as server:
         assert await said(server.base, TOKEN) == direct
         assert server.relay.counters.failed == 0

@@ -131,6 +131,7 @@ async def test_readers_of_the_channel_see_what_it_asked_for() -> None:
 
 MODEL = {"id": "tiny", "object": "model", "created": 1, "owned_by": "vllm"}
 MODELS = {"object": "list", "data": [MODEL]}
+COUNTED = ("/v1/messages/count_tokens", "/v1/responses/input_tokens")
 VECTOR = {"object": "embedding", "index": 0, "embedding": [0.25, -1.0]}
 
 
@@ -143,6 +144,8 @@ async def test_it_lists_models_and_gets_what_is_not_streamed() -> None:
         elif asked.target == "/v1/embeddings":
             embedded = {"object": "list", "data": [VECTOR], "model": "tiny", "usage": USAGE}
             await asked.answer("200 OK", json.dumps(embedded))
+        elif asked.target in COUNTED:
+            await asked.answer("200 OK", json.dumps({"input_tokens": len(asked.options["messages"])}))
         else:
             await asked.answer("404 Not Found", '{"error": {"message": "no such thing here"}}')
 
@@ -151,9 +154,14 @@ async def test_it_lists_models_and_gets_what_is_not_streamed() -> None:
         assert (await client.models.retrieve("meta/tiny")).id == "meta/tiny"
         got = await client.embeddings.create(model="tiny", input="Hello", encoding_format="float")
         assert got.data[0].embedding == [0.25, -1.0]
+        for target in COUNTED:
+            body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
+            count = await client.post(target.removeprefix("/v1"), body=body, cast_to=object)
+            assert count == {"input_tokens": 1}
         upstream = server.upstream.asked
         assert {one.fields["authorization"] for one in upstream} == {f"Bearer {KEY}"}
-        assert upstream[-1].options == {"input": "Hello", "model": "tiny", "encoding_format": "float"}
+        (embedding,) = (one for one in upstream if one.target == "/v1/embeddings")
+        assert embedding.options == {"input": "Hello", "model": "tiny", "encoding_format": "float"}
         # What only its caller asked for is nothing for the channel's readers.
         assert server.channel.published == 0
 

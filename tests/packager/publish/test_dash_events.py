@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -85,8 +86,7 @@ def test_a_message_has_what_hls_says() -> None:
     tag = replace(
         a_range("a", 1, 2.5, 3), client_attributes={"X-N": 1.5, "X-TITLE": '<&> "ö'.replace('"', "'")}
     )
-    (stream,) = event_streams([tag], [Fraction(NUMBER)], None)
-    assert stream is not None
+    ((stream,),) = event_streams([tag], [Fraction(NUMBER)], None)
     assert json.loads(stream.events[0].text) == {
         "ID": "a",
         "CLASS": "test",
@@ -121,12 +121,38 @@ def test_many_periods_have_the_events_of_a_manifest_from_scratch() -> None:
 def test_a_manifest_has_so_many_events_of_the_newest() -> None:
     begins = [Fraction(NUMBER + number) for number in range(MOST_EVENTS)]
     found = event_streams([a_range(f"r{number}", number) for number in range(500)], begins, None)
-    told = [one for one in found if one is not None]
-    assert sum(len(one.events) for one in told) == MOST_EVENTS
-    assert found[-1] is not None
+    assert sum(len(one.events) for streams in found for one in streams) == MOST_EVENTS
+    assert found[-1] != ()
 
 
 def test_tags_of_one_range_are_one() -> None:
     planned, other = a_range("a", 1, planned=3), a_range("b", 2)
     ended = replace(planned, duration=Fraction(2), planned_duration=None, client_attributes={})
     assert merged([planned, other, ended]) == (replace(planned, duration=Fraction(2)), other)
+
+
+OUT = "0xFC302F000000000000FFFFF014054800008F7FEFFE7369C02EFE0052CCF500000000000A0008435545490000013562DBA30A"
+IN = "0xFC3020000000000000FFFFF00F05000000017F7FFE000000000000000000006F8D9D21"
+
+
+@pytest.mark.clause("ISO/IEC 23009-1 §5.10.2")
+def test_a_break_of_scte_35_is_in_dash_at_its_beginning_and_at_its_end() -> None:
+    out = replace(a_range("ad", 4, planned=60), client_attributes={"SCTE35-OUT": OUT})
+    back = replace(out, duration=Fraction(30), client_attributes={"SCTE35-IN": IN})
+    (whole,) = merged([out, back])
+    assert whole.client_attributes == {"SCTE35-OUT": OUT, "SCTE35-IN": IN}
+    air = Air(600)
+    air.manifest.date_ranges = DateRanges()
+    air.run(100, 100)
+    for tag in (out, back):
+        air.manifest.date_ranges.add(tag, 0)
+    (period,) = ElementTree.fromstring(air.manifest.render("", NUMBER)).iter(f"{DASH}Period")
+    ranges, splices = period.findall(f"{DASH}EventStream")
+    assert (ranges.get("schemeIdUri"), len(ranges)) == (SCHEME, 1)
+    # SCTE 214-1 §6.7.4; ISO/IEC 23009-1 §5.10.2.2: a message of bytes is in base64.
+    assert splices.get("schemeIdUri") == "urn:scte:scte35:2013:bin"
+    facts = [
+        (one.get("presentationTime"), one.get("duration"), one.get("contentEncoding")) for one in splices
+    ]
+    assert facts == [("4000", "30000", "base64"), ("34000", "0", "base64")]
+    assert base64.b64decode(splices[0].text or "").hex() == OUT[2:].lower()

@@ -11,7 +11,7 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.fragments.moof import Sample
-from packager.segment.keyframe_cadence import KeyframePattern, keyframe_cadence
+from packager.segment.keyframe_cadence import KeyframePattern, can_be_cut, keyframe_cadence
 from packager.segment.keyframe_segmenter import Cuts, KeyframeSegmenter
 from packager.segment.limits import SegmentLimits
 from packager.segment.part_packer import CadenceError, CutPart
@@ -355,3 +355,18 @@ def test_a_cadence_of_regular_key_frames_does_not_stay_where_they_are_others() -
     noted, now = (keyframe_cadence(pattern, Fraction(25), 2.0, 0.333) for pattern in patterns)
     seen = KeyframePattern(tuple(Fraction(3 * key) for key in range(4)))
     assert keyframe_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted) == now != noted
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_stream_fits_anothers_cadence_just_where_no_segment_of_it_would_be_too_long(seed: int) -> None:
+    numbers = random.Random(seed)
+    times = keyframe_cadence(KeyframePattern((Fraction(0), Fraction(1), Fraction(2))), Fraction(25), 1, 0.25)
+    assert times.longest is not None
+    groups = [Fraction(numbers.randint(200, 1500), 1000) for _ in range(numbers.randint(1, 4))]
+    keys = list(itertools.accumulate(groups, initial=Fraction(7)))
+    cuts, starts = Cuts(times.segment_duration, times.longest), list[Fraction]()
+    for key in itertools.accumulate([*[*groups, max(groups)] * 3, *groups], initial=Fraction(7)):
+        if cuts.due(key):
+            starts.append(cuts.open(key).start)
+    longest = max(after - before for before, after in itertools.pairwise(starts))
+    assert can_be_cut(KeyframePattern(tuple(keys)), times) == (longest <= times.longest)
