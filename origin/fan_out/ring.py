@@ -55,58 +55,38 @@ class Ring(Generic[BlockT, CursorT]):
     __slots__ = (
         "_blocks",
         "_cursors",
-        "_end",
-        "_first",
         "_most_blocks",
-        "_next",
-        "_size",
         "capacity",
+        "end",
+        "first_sequence",
+        "next_sequence",
+        "size",
     )
 
     def __init__(self, capacity: int, most_blocks: int | None = None) -> None:
         self.capacity = capacity
         self._most_blocks = most_blocks
         self._blocks: dict[int, BlockT] = {}
-        self._first = 0
-        self._next = 0
-        self._size = 0
-        self._end = 0
+        # Numbers of the oldest block that is kept, and of the next one.
+        self.first_sequence = self.next_sequence = 0
+        # Bytes held, and the offset behind the newest byte since the ring was made.
+        self.size = self.end = 0
         self._cursors: set[CursorT] | frozenset[CursorT] = frozenset()
-
-    @property
-    def size(self) -> int:
-        """Bytes held."""
-        return self._size
 
     @property
     def start(self) -> int:
         """Offset of the oldest byte that is kept; of the next one if there is none."""
-        return self._end - self._size
-
-    @property
-    def end(self) -> int:
-        """Offset behind the newest byte since the ring was made."""
-        return self._end
-
-    @property
-    def first_sequence(self) -> int:
-        """Number of the oldest block that is kept; of the next one if there is none."""
-        return self._first
-
-    @property
-    def next_sequence(self) -> int:
-        """Number that the next block will have."""
-        return self._next
+        return self.end - self.size
 
     @property
     def newest(self) -> tuple[int, BlockT | None]:
         """Number of the newest block, and the block; None if there is none."""
-        return self._next - 1, self._blocks.get(self._next - 1)
+        return self.next_sequence - 1, self._blocks.get(self.next_sequence - 1)
 
     @property
     def oldest(self) -> BlockT | None:
         """The oldest block that is kept."""
-        return self._blocks.get(self._first)
+        return self._blocks.get(self.first_sequence)
 
     @property
     def cursors(self) -> int:
@@ -122,12 +102,12 @@ class Ring(Generic[BlockT, CursorT]):
         size = block.size
         if not 0 < size <= self.capacity:
             raise ValueError(f"a block of {size} bytes doesn't fit a ring of {self.capacity}")
-        self._blocks[self._next] = block
-        self._next += 1
-        self._end += size
-        self._size += size
+        self._blocks[self.next_sequence] = block
+        self.next_sequence += 1
+        self.end += size
+        self.size += size
         self._drop_excess()
-        for cursor in [cursor for cursor in self._cursors if cursor.sequence < self._first]:
+        for cursor in [cursor for cursor in self._cursors if cursor.sequence < self.first_sequence]:
             if cursor.on_lag is not None:
                 cursor.on_lag()
 
@@ -137,11 +117,11 @@ class Ring(Generic[BlockT, CursorT]):
         Its ``start`` is to be ``start`` minus its size.
         """
         is_full = self._most_blocks is not None and len(self._blocks) >= self._most_blocks
-        if is_full or self._size + block.size > self.capacity:
+        if is_full or self.size + block.size > self.capacity:
             return False
-        self._first -= 1
-        self._blocks[self._first] = block
-        self._size += block.size
+        self.first_sequence -= 1
+        self._blocks[self.first_sequence] = block
+        self.size += block.size
         return True
 
     def resize(self, capacity: int, most_blocks: int | None) -> None:
@@ -151,23 +131,23 @@ class Ring(Generic[BlockT, CursorT]):
 
     def _drop_excess(self) -> None:
         most = math.inf if self._most_blocks is None else self._most_blocks
-        while self._size > self.capacity or len(self._blocks) > most:
+        while self.size > self.capacity or len(self._blocks) > most:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
         """Evict the oldest block; there must be one."""
-        self._size -= self._blocks.pop(self._first).size
-        self._first += 1
+        self.size -= self._blocks.pop(self.first_sequence).size
+        self.first_sequence += 1
 
     def clear(self) -> None:
         """Drop all blocks; readers that have not read them lag."""
         self._blocks.clear()
-        self._first, self._size = self._next, 0
+        self.first_sequence, self.size = self.next_sequence, 0
 
     def skip_to(self, sequence: int) -> None:
         """Drop all blocks, and set the number of the next one; readers that haven't read up to it lag."""
         self.clear()
-        self._first = self._next = sequence
+        self.first_sequence = self.next_sequence = sequence
 
     def enter(self, cursor: CursorT) -> None:
         """Add a reader."""
@@ -186,8 +166,8 @@ class Ring(Generic[BlockT, CursorT]):
         """Count the bytes that a reader has not read; at most ``size`` if it lags."""
         block = self._blocks.get(cursor.sequence)
         if block is not None:
-            return self._end - block.start
-        return self._size if cursor.sequence < self._first else 0
+            return self.end - block.start
+        return self.size if cursor.sequence < self.first_sequence else 0
 
     def between(self, first: int, end: int, most_bytes: int | None = None) -> list[BlockT]:
         """Return the blocks from one number up to another, which isn't included.
@@ -200,9 +180,9 @@ class Ring(Generic[BlockT, CursorT]):
         Raises:
             LaggedError: some of them were evicted.
         """
-        if first < self._first:
+        if first < self.first_sequence:
             raise LaggedError
-        end = min(end, self._next)
+        end = min(end, self.next_sequence)
         if most_bytes is not None and first < end:
             # By bisection, as the result may be a small part of all blocks.
             enough = self._blocks[first].start + most_bytes

@@ -111,7 +111,7 @@ class AudioRing(Ring[MountBlock, AudioCursor]):
         begins, ends = self.media_time, self.media_time + duration
         if 0 < len(data) <= self.capacity:
             self.media_time = ends
-        self.put(MountBlock(data, label, cuts, begins, ends, lead, link, self._end))
+        self.put(MountBlock(data, label, cuts, begins, ends, lead, link, self.end))
 
     def join(self, burst: int = 0, on_lag: Callable[[], None] | None = None, link: int = 0) -> AudioCursor:
         """Add a reader.
@@ -157,11 +157,11 @@ class AudioRing(Ring[MountBlock, AudioCursor]):
         Raises:
             LaggedError: the next block was evicted.
         """
-        if cursor.sequence < self._first:
+        if cursor.sequence < self.first_sequence:
             raise LaggedError
         taken: list[tuple[bytes | memoryview, bytes]] = []
         size = 0
-        while cursor.sequence < self._next:
+        while cursor.sequence < self.next_sequence:
             block = self._blocks[cursor.sequence]
             data: bytes | memoryview = block.data
             if cursor.cut is not None:
@@ -178,10 +178,10 @@ class AudioRing(Ring[MountBlock, AudioCursor]):
 
     def _burst_start(self, burst: int) -> tuple[int, int]:
         """Find the number of the block, and the index of the cut in it, where a burst begins."""
-        sequence, wanted = self._next, self._end - burst
-        while sequence > self._first and self._blocks[sequence - 1].start >= wanted:
+        sequence, wanted = self.next_sequence, self.end - burst
+        while sequence > self.first_sequence and self._blocks[sequence - 1].start >= wanted:
             sequence -= 1
-        if sequence == self._first or burst <= 0:
+        if sequence == self.first_sequence or burst <= 0:
             return sequence, 0
         older = self._blocks[sequence - 1]
         cut = bisect_left(older.cuts, wanted - older.start)
