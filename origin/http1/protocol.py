@@ -176,7 +176,7 @@ class HttpProtocol(asyncio.Protocol):
         self._watch: ConnectionTimeouts
         self._zero_copy = False
         self._runs_handlers = self.has_handlers = False
-        # What answers all requests of a connection beyond the limits; None on others.
+        # The application that answers all requests of a connection beyond the limits; None on others.
         self._refusing: ASGIApp | None = None
         # The limit that has counted this connection for its client's address.
         self._counted_by = UNLIMITED

@@ -18,14 +18,16 @@ class LiveChanges(ServiceChanges):
 
     def in_place(self, before: LiveOptions, after: LiveOptions) -> frozenset[str]:
         """Return the keys that change while a channel goes on."""
-        # What is recorded needs a DVR.
+        # A recording needs a DVR, which a channel without its own has for that alone.
         return IN_PLACE - ({"record"} if dvr_seconds(before) != dvr_seconds(after) else set())
 
     def check(self, change: TableChange) -> None:
         """Check whether a channel may come, change or go; raises as `ChangingTables.check`."""
         live = self._services.live
         self._check_media(change, "live channels", live.channels.keys() | live.simulcast_names)
-        if any(getattr(table, "recordings_copy", "") for table in (change.before, change.after)):
+        if change.is_anew and any(
+            getattr(table, "recordings_copy", "") for table in (change.before, change.after)
+        ):
             raise UnchangeableError("the copies of its recordings in S3 need a restart")
 
     async def carry_out(self, change: TableChange) -> None:
