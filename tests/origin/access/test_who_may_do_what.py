@@ -203,7 +203,7 @@ ALLOWED: dict[tuple[Action, Kind], set[str]] = {
     (Action.PUBLISH, Kind.EVENTS): {"admin", "publish_token a", "publish /events/a", *PUBLISHERS},
     (Action.CREATE, Kind.EVENTS): {"admin", "create"},
     (Action.MANAGE, Kind.EVENTS): {"admin"},
-    (Action.ASK, Kind.RELAY): {"admin", "relay a", "read /relay/relay-a", *PUBLISHERS},
+    (Action.ASK, Kind.RELAY): {"admin", "relay a", "read /relay/relay-a", "configure a", *PUBLISHERS},
     **{(Action.CONFIGURE, kind): {"admin", "configure a"} for kind in (Kind.LIVE, Kind.RADIO, Kind.RELAY)},
     (Action.ADMINISTER, Kind.SERVER): {"admin"},
 }
