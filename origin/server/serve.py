@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -32,7 +33,7 @@ from origin.config.kept_secrets import (
     with_secrets,
 )
 from origin.config.options import Config, data_folder, event_channels, redactor_of, seconds
-from origin.config.own_addresses import own_address
+from origin.config.own_addresses import base_address, own_address
 from origin.config.stations import has_dvr
 from origin.config.warnings import unserved
 from origin.http.answer import Headers
@@ -546,7 +547,9 @@ def _announce(services: Services, address: str, ready: _PreparedServer, start: S
     host = address.removeprefix("http://").rpartition(":")[0]
     if services.config.grpc.port:
         click.echo(f"gRPC is at {host}:{services.config.grpc.port}")
-    for line in _publishing_lines(services.config, ready.new_secrets, bound, host):
+    server = services.config.server
+    named = urlsplit(base_address(services.config)).hostname if server.public_url or server.names else None
+    for line in _publishing_lines(services.config, ready.new_secrets, bound, named or host):
         click.echo(line)
     if start.demo:
         click.echo("Stop it with Ctrl-C.")

@@ -24,7 +24,7 @@ from media.ts.splice_info import Splice, SpliceKind, read_splice
 from packager.bounded_dict import BoundedDict
 from packager.live.timed_metadata import TimedMetadata
 from packager.publish.channel_commands import TooManyEventsError
-from packager.publish.date_ranges import DateRangeError
+from packager.publish.date_ranges import ADDED, DateRangeError
 from packager.reader_guard import ReaderGuard
 
 log = structlog.get_logger()
@@ -159,6 +159,9 @@ def _attributes(facts: Mapping[str, Value]) -> dict[str, str | float]:
     found: dict[str, str | float] = {}
     for key, value in facts.items():
         name = "X-" + re.sub(r"[^A-Z0-9-]", "-", key.upper(), flags=re.ASCII)[:NAME_CHARACTERS]
-        if len(found) < MOST_ATTRIBUTES and key and value != "" and isinstance(value, str | float):
+        # Only the server itself says that a range came late.
+        if not isinstance(value, str | float) or value == "" or not key or name == ADDED:
+            continue
+        if len(found) < MOST_ATTRIBUTES:
             found[name] = quotable(value)[:ATTRIBUTE_CHARACTERS] if isinstance(value, str) else value
     return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tests.clients.ai_sdk import EVENTS, NOTING, TEXTS, ndjson_of, program, reading_chat, said_by, ui_chunks
 from tests.clients.node_programs import node
 from tests.clients.openai_javascript import next_line
+from tests.event_server import TOKEN
 from tests.keys import ADMIN_TOKEN
 from tests.relay_server import relaying
 from tests.streamed_answers import KEPT, gated
@@ -38,6 +40,19 @@ say(await result.finishReason);
             *more, reason = await said_by(process)
         assert [*seen, *more] == TEXTS
         assert reason == "stop"
+        assert len(server.upstream.asked) == 1
+
+
+async def test_the_documented_program_reads_the_rest_of_an_answer_that_it_left(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ai-sdk-and-litellm.md").read_text("utf-8")
+    (documented,) = re.findall(r"```javascript\n(.+?)```", page, re.DOTALL)
+    script, go_on = gated(EVENTS, 20)
+    go_on.set()
+    async with relaying(script, keeping=KEPT, keep=True) as server:
+        text = documented.replace("http://127.0.0.1:8000/relay/assistant/v1", server.base)
+        async with node(tmp_path, text.replace("TOKEN", TOKEN)) as process:
+            output, errors = await process.communicate()
+        assert (process.returncode, output.decode(), errors.decode()) == (0, "".join(TEXTS), "")
         assert len(server.upstream.asked) == 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,10 @@ from tests.e2e.conftest import DESKTOP, PHONE, Tab, open_tab
 from tests.e2e.scripts import script
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
-from tests.programs import program
+from tests.ports import kept_port
+from tests.qr_code import read_picture
 from tests.television_lists import entries
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -41,6 +42,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    with kept_port() as kept:
+        yield kept
+
+
 async def open_box(tab: Tab) -> tuple[str, str]:
     """Open the box, and return the addresses of the list and of the guide."""
     await tab.page.locator(BOX).locator("summary").click()
@@ -53,8 +60,7 @@ async def code_in(tab: Tab, folder: Path) -> str:
     """Return what a program that knows nothing of this server reads in the picture of the code."""
     picture = folder / "code.png"
     await tab.page.locator(BOX).locator("img").screenshot(path=picture)
-    command = (program("zbarimg", "zbar-tools"), "--quiet", "--raw", "-Sdisable", "-Sqrcode.enable", picture)
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
+    return read_picture(picture)
 
 
 @pytest.mark.parametrize("view", ["live/a", "radio"])
@@ -123,13 +129,16 @@ async def test_the_administrators_addresses_have_a_token_that_lasts(
 
 @pytest.mark.promise("server.public_url")
 async def test_all_addresses_to_type_elsewhere_begin_with_the_public_url(
-    browser: Browser, tmp_path: Path
+    browser: Browser, tmp_path: Path, port: int
 ) -> None:
     (tmp_path / "headwater.toml").write_text(
-        '[server]\nport = 0\nrtmp_port = 0\npublic_url = "https://media.example"\n'
+        f'[server]\nport = 0\nrtmp_port = {port}\npublic_url = "https://media.example"\n'
         '[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "a-key-of-the-tests"\n'
     )
     with start_server(cwd=tmp_path) as server:
+        wait_for(
+            lambda: f"In OBS: Server rtmp://media.example:{port}/live" in server.text(), "the start's line"
+        )
         tab = await open_tab(browser, server.url)
         await tab.open("live/studio")
         playlist, guide = await open_box(tab)
@@ -138,6 +147,7 @@ async def test_all_addresses_to_type_elsewhere_begin_with_the_public_url(
         assert await code_in(tab, tmp_path) == playlist
         await tab.page.get_by_text("Operate this channel").click()
         typed = tab.page.locator(".publisher h3 + dl")
+        await expect(typed).to_contain_text(f"rtmp://media.example:{port}/live")
         await expect(typed).to_contain_text("https://media.example/live/studio/ingest?key=")
         assert tab.troubles == []
         await tab.page.context.close()
