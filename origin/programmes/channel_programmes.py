@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from packager.programmes.store import ProgrammeStore
-from packager.recordings.merged_recordings import KeptRecordings
+from packager.recordings.kept_recordings import AllRecordings
 
 
 class ChannelProgrammes:
@@ -23,7 +23,7 @@ class ChannelProgrammes:
     def __init__(
         self,
         stores: Mapping[str, ProgrammeStore],
-        recordings: Mapping[str, KeptRecordings],
+        recordings: Mapping[str, AllRecordings],
         waits_for_data: Callable[[], bool] = lambda: False,
     ) -> None:
         self.waits_for_data = waits_for_data

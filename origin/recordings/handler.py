@@ -27,8 +27,7 @@ from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import LibraryFile
 from packager.past.progressive_mp4 import MovieLayout, MoviePiece
-from packager.recordings.disk_recordings import LAYOUTS, RecordingReader
-from packager.recordings.merged_recordings import AnyRecording, KeptRecordings
+from packager.recordings.kept_recordings import LAYOUTS, AllRecordings, AnyRecording, RecordingReader
 from packager.recordings.recording_writer import MANIFEST
 from packager.window.model import TEXT_EXTENSION
 from packager.window.rendition import extension_of, segment_uri
@@ -76,7 +75,7 @@ def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
     }
 
 
-def describe_newest(recordings: Mapping[str, KeptRecordings], channel: str) -> Mapping[str, object] | None:
+def describe_newest(recordings: Mapping[str, AllRecordings], channel: str) -> Mapping[str, object] | None:
     """Describe a channel's newest recording; None where it has none."""
     newest = next(iter(recordings.get(channel) or ()), None)
     return None if newest is None else describe(channel, newest)
@@ -89,7 +88,7 @@ class RecordingHandler:
         recordings: of each channel that has some, by its name.
     """
 
-    def __init__(self, recordings: Mapping[str, KeptRecordings]) -> None:
+    def __init__(self, recordings: Mapping[str, AllRecordings]) -> None:
         self._recordings = recordings
         # MP4s of many recordings are laid out anew each time, so networks take turns.
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
@@ -172,7 +171,7 @@ def _size_and_type(recording: AnyRecording, movie: tuple[LibraryFile, MovieLayou
 
 
 def find_live_file(
-    recordings: Mapping[str, KeptRecordings],
+    recordings: Mapping[str, AllRecordings],
     is_hidden: Callable[[str], bool],
     channel: str,
     rendition: str,

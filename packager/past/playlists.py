@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from media.hls.media_playlist import Map, MediaPlaylist, Segment
+from media.hls.media_playlist import MediaPlaylist
+from packager.publish.hls_line_cache import playlist_segment
 from packager.window.model import LiveSegment
-from packager.window.rendition import init_uri, segment_uri
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition: stored segments or gaps of the same numbers."""
@@ -70,17 +70,7 @@ def media_playlist(
     """
     return MediaPlaylist(
         target_duration=target_duration,
-        segments=[
-            Segment(
-                uri=segment_uri(segment.number, extension) + suffix,
-                duration=segment.duration,
-                map=None if (uri := init_uri(segment.timeline)) is None else Map(uri + suffix),
-                discontinuity=segment.discontinuity,
-                program_date_time=segment.program_date_time,
-                gap=segment.gap,
-            )
-            for segment in segments
-        ],
+        segments=[playlist_segment(one, extension, suffix) for one in segments],
         playlist_type="VOD",
         date_ranges=date_ranges,
         ended=True,

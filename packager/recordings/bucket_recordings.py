@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from fractions import Fraction
 from itertools import islice
 
 import structlog
 
 from packager.blocking_calls import ThreadFlights
 from packager.dvr import index
-from packager.dvr.index import IndexLine
-from packager.dvr.init_files import parse_init
-from packager.dvr.limits import DEFAULT_LIMITS as DVR_LIMITS
-from packager.dvr.own_files import MAX_INIT_BYTES, is_our_content, sizes_of
-from packager.dvr.restore_plan import StoredRendition
+from packager.dvr.own_files import is_our_content, sizes_of
 from packager.library.local_storage import NotFoundError
 from packager.past.progressive_mp4 import MovieLayout, lay_out
 from packager.recordings import metadata as metadata_files
 from packager.recordings.bucket_upload import WITH_MOVIE
-from packager.recordings.disk_recordings import LAYOUTS, RecordingReader, StretchMovie
+from packager.recordings.kept_recordings import LAYOUTS, AnyRecording, KeptRecordings, RecordingReader
 from packager.recordings.limits import DEFAULT_LIMITS, MAX_BUCKET_RECORDINGS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
-from packager.recordings.recording_writer import METADATA, head_name, listed
+from packager.recordings.recording_writer import METADATA, head_name
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.object_files import S3File
 
@@ -44,14 +39,11 @@ OWNED_LOOK_SECONDS = 30.0
 HEADS_A_LOOK = 50
 """For so many MP4s of copies by earlier versions S3 is asked at each listing, the latest first."""
 
-MOST_INITS = 512
-"""Most init segments that a rendition of a recording with an MP4 has."""
-
 _MISSING = "there is no MP4 of the whole here; the server that recorded it may have MP4s of its stretches"
 
 
-class BucketRecording:
-    """A recorded event in S3; see `Recording`.
+class BucketRecording(AnyRecording):
+    """A recorded event in S3.
 
     Args:
         folder: the prefix of its keys, without a slash at the end.
@@ -59,15 +51,10 @@ class BucketRecording:
         has_movie: whether the head is there; None: that isn't known yet.
 
     Attributes:
-        obstacle: why the recording has no MP4, as far as is known; empty where it has one.
         is_unsure: whether S3 is still to be asked for the head.
-        size: bytes of its segments.
-        ended: seconds since the epoch.
-        stretches: nothing, as its stretches have no MP4s.
-        threads: the threads that open and read its files.
     """
 
-    stretches: tuple[StretchMovie, ...] = ()
+    most_inits = 512
 
     def __init__(
         self,
@@ -77,12 +64,8 @@ class BucketRecording:
         lacking: str,
         has_movie: bool | None,
     ) -> None:
-        self.metadata = metadata
-        self.obstacle = "" if has_movie else lacking
+        super().__init__(metadata, f"{bucket.address}/{folder}", None, "" if has_movie else lacking)
         self.is_unsure = has_movie is None
-        self.size = metadata.size
-        self.ended = max(metadata.end, metadata.start + metadata.duration)
-        self.path = f"{bucket.address}/{folder}"
         self.threads = bucket.threads
         self._folder = folder
         self._bucket = bucket
@@ -93,21 +76,11 @@ class BucketRecording:
         return contextlib.nullcontext(RecordingReader())
 
     def open(self, name: str) -> S3File:
-        """Open one of its files. Blocks.
-
-        Raises:
-            NotFoundError: there is no such file.
-            OSError: S3 can't be reached now.
-        """
+        """Open one of its files; see `AnyRecording`."""
         return self._bucket.open(f"{self._folder}/{name}")
 
     def movie(self, stretch: int = 0) -> tuple[S3File, MovieLayout]:
-        """Open the head of the MP4, and return it with the layout of the files behind. Blocks, long at first.
-
-        Raises:
-            NotFoundError: there is no MP4, as ``obstacle`` says, and never one of a stretch.
-            OSError: a file can't be read.
-        """
+        """Open the head of the MP4; see `AnyRecording`. There is never one of a stretch."""
         self.look_for_head()
         if stretch or self.obstacle:
             raise NotFoundError(self.obstacle)
@@ -129,20 +102,7 @@ class BucketRecording:
         self.is_unsure = False
 
     def _lay_out(self) -> Mapping[int, MovieLayout]:
-        names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
-        return {0: lay_out(listed({name: self._stored(name) for name in names}, Fraction(1)))}
-
-    def _stored(self, rendition: str) -> StoredRendition:
-        """Read the index of a rendition, and the init segments that it names."""
-        lines, timelines = self._lines(rendition), {}
-        numbers = {one.init for one in lines.values() if one.init is not None}
-        if len(numbers) > MOST_INITS:
-            raise NotFoundError(self.path)
-        for number in numbers:
-            timeline = parse_init(number, self._read(f"{rendition}/init-{number}.mp4", MAX_INIT_BYTES))
-            if timeline is not None:
-                timelines[number] = timeline
-        return StoredRendition(lines, timelines)
+        return {0: lay_out(self.movie_segments())}
 
     def segment_sizes(self) -> Mapping[str, int]:
         """Return the lengths in bytes that its segments have by its indexes, those that are there. Blocks.
@@ -153,7 +113,7 @@ class BucketRecording:
         found: dict[str, int] = {}
         for rendition in self.metadata.renditions:
             with contextlib.suppress(NotFoundError):
-                own = sizes_of(self._lines(rendition).values())
+                own = sizes_of(self.lines(rendition).values())
                 found |= {f"{rendition}/{name}": size for name, size in own.items()}
         return found
 
@@ -177,18 +137,8 @@ class BucketRecording:
             log.warning("an object in S3 isn't ours, and isn't removed", place=f"{self.path}/{name}")
         return False
 
-    def _lines(self, rendition: str) -> dict[int, IndexLine]:
-        lines, _ = index.decode(self._read(f"{rendition}/{index.INDEX}", DVR_LIMITS.index_bytes))
-        return lines
 
-    def _read(self, name: str, limit: int) -> bytes:
-        with self.open(name) as file:
-            if file.size > limit:
-                raise NotFoundError(name)
-            return file.pread(0, file.size)
-
-
-class BucketRecordings:
+class BucketRecordings(KeptRecordings[BucketRecording]):
     """The recordings of one channel in S3.
 
     Args:
@@ -209,37 +159,16 @@ class BucketRecordings:
         *,
         is_owned: bool = False,
     ) -> None:
+        super().__init__()
         self.name = f"recordings of {channel} in S3"
         self.trouble = ""
         self.bucket = bucket
         self._channel = channel
         self._is_owned = is_owned
         self._limits = limits
-        self._known: dict[str, BucketRecording] = {}
         self._looking = asyncio.Lock()
         # The name of the one of which it was found out last whether it is still there.
         self._checked = ""
-
-    def __iter__(self) -> Iterator[BucketRecording]:
-        """Iterate over them, the latest first."""
-        return iter(sorted(self._known.values(), key=lambda one: one.metadata.age))
-
-    def get(self, name: str) -> BucketRecording | None:
-        """Find a recording by its name."""
-        return self._known.get(name)
-
-    def of_span(self, name: str) -> BucketRecording | None:
-        """Find the recording of a span that was to be kept."""
-        return next((one for one in self._known.values() if one.metadata.span == name), None)
-
-    def of_programme(self, name: str) -> BucketRecording | None:
-        """Find the recording of a programme."""
-        return next((one for one in self._known.values() if one.metadata.programme == name), None)
-
-    def having(self, number: int) -> BucketRecording | None:
-        """Find the recording that has a segment."""
-        found = (one for one in self._known.values() if one.metadata.first <= number <= one.metadata.last)
-        return next(found, None)
 
     async def run(self) -> None:
         """List the recordings at intervals until cancelled."""

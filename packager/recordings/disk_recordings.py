@@ -30,11 +30,17 @@ from packager.past.progressive_mp4 import (
 from packager.past.segment_samples import Read
 from packager.reader_guard import ReaderGuard
 from packager.recordings import metadata as metadata_files
+from packager.recordings.kept_recordings import (
+    LAYOUTS,
+    AnyRecording,
+    KeptRecordings,
+    RecordingReader,
+    StretchMovie,
+)
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata, shown_part
-from packager.recordings.recording_writer import DRAFT, METADATA, head_name, read_back, seal
+from packager.recordings.recording_writer import DRAFT, METADATA, head_name, seal
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
-from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.threads import SHARED_THREADS
 from packager.window.model import LiveSegment
 from packager.window.rendition import segment_uri
@@ -46,14 +52,6 @@ RETENTION_LOOK_SECONDS = 30.0
 
 MAX_REMOVED_FOLDERS = 16
 """Most folders of one name that are set aside for their unknown files."""
-
-LAYOUTS_KEPT = CacheLimits(items=1 << 10, nbytes=32 << 20)
-"""The layouts of MP4s that stay in memory; a day of picture and sound has 1.5 MB."""
-
-LAYOUTS = SingleFlightCache[object, Mapping[int, MovieLayout]](
-    LAYOUTS_KEPT, lambda made: sum(one.nbytes for one in made.values())
-)
-"""By recording, wherever it is: the layouts of the MP4s of its stretches, or that of the whole as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,63 +113,16 @@ def excess_of(recordings: Iterable[Sized], retention: Retention) -> int:
     return max(pinned - retention.size, 0) if retention.size else 0
 
 
-class RecordingReader:
-    """A request that reads the files of a recording one by one.
-
-    Attributes:
-        begun: when it began, by the monotonic clock.
-        taken: bytes that it has taken so far.
-    """
-
-    __slots__ = ("begun", "taken")
-
-    def __init__(self) -> None:
-        self.begun = time.monotonic()
-        self.taken = 0
-
-    def note(self, count: int) -> None:
-        """Note that the request has taken so many bytes more."""
-        self.taken += count
-
-    def may_go_on(self, now: float, limits: RecordingsLimits) -> bool:
-        """Return whether the request is quick enough to keep a recording that is to be removed."""
-        seconds = now - self.begun
-        is_quick = self.taken >= limits.reader_rate * seconds
-        return seconds <= limits.reader_grace_seconds or (is_quick and seconds <= limits.reader_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class StretchMovie:
-    """The MP4 of a stretch of a recording, where the whole can't be one.
-
-    Attributes:
-        number: of the stretch, from 1 on.
-        start: date of the first picture that the MP4 shows, in seconds since the epoch.
-        duration: seconds of playback.
-    """
-
-    number: int
-    start: float
-    duration: float
-
-
-class Recording:
+class Recording(AnyRecording):
     """A recorded event.
 
     Args:
         size: bytes of its files, where they were counted; else the metadata have them.
         limits: how much of a file is read at once.
-
-    Attributes:
-        path: its folder, for people and for readers.
-        size: bytes of its files.
-        ended: seconds since the epoch.
-        obstacle: why the recording as a whole has no MP4; empty where it has one.
-        stretches: the MP4s of its stretches, in order, where there is none of the whole.
     """
 
     threads = SHARED_THREADS
-    """Where to open and read its files."""
+    path: Path
 
     def __init__(
         self,
@@ -180,14 +131,11 @@ class Recording:
         size: int | None = None,
         limits: RecordingsLimits = DEFAULT_LIMITS,
     ) -> None:
-        self.metadata = metadata
         self._limits = limits
         self._place = DataFolder.at(place)
-        self.path = path = Path(str(self._place))
-        self.size = metadata.size if size is None else size
-        self.ended = max(metadata.end, metadata.start + metadata.duration)
-        self.obstacle = "" if metadata.video or metadata.audio else "it has neither picture nor sound"
-        self.stretches: tuple[StretchMovie, ...] = ()
+        path = Path(str(self._place))
+        obstacle = "" if metadata.video or metadata.audio else "it has neither picture nor sound"
+        super().__init__(metadata, path, size, obstacle)
         self._library = Library(path)
         self._holders = 0
         self._readers: dict[RecordingReader, None] = {}
@@ -214,10 +162,7 @@ class Recording:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[RecordingReader]:
-        """Keep the recording's files for a request while the context is open, unless it is too slow.
-
-        A single file needs nobody to keep it: what is open can be read to its end after its removal.
-        """
+        """Keep its files for a request; see `AnyRecording`."""
         reader = RecordingReader()
         self._readers[reader] = None
         try:
@@ -226,24 +171,11 @@ class Recording:
             del self._readers[reader]
 
     def open(self, name: str) -> LocalFile:
-        """Open one of its files. Blocks.
-
-        Raises:
-            NotFoundError: there is no such file.
-            OSError: it can't be opened.
-        """
+        """Open one of its files; see `AnyRecording`."""
         return self._library.open(name)
 
     def movie(self, stretch: int = 0) -> tuple[LocalFile, MovieLayout]:
-        """Open the head of an MP4, and return it with the layout of the files behind. Blocks, long at first.
-
-        Args:
-            stretch: number of the stretch whose MP4 it is; 0: that of the whole.
-
-        Raises:
-            NotFoundError: there is no such MP4; for the whole, ``obstacle`` says why.
-            OSError: a file can't be read.
-        """
+        """Open the head of an MP4; see `AnyRecording`."""
         known = not self.obstacle or any(one.number == stretch for one in self.stretches)
         found = LAYOUTS.get(self, self._lay_out).get(stretch) if known else None
         if found is None:
@@ -261,8 +193,7 @@ class Recording:
         found: dict[int, MovieLayout] = {}
         try:
             with self._place.open() as folder, ReaderGuard(self.path):
-                names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
-                first, *others = split(read_back(folder, names))
+                first, *others = split(self.movie_segments())
                 if not others:
                     return {0: _movie_layout(folder, 0, first, self._shown)}
                 stretches = dict(enumerate([first, *others], 1))
@@ -272,7 +203,7 @@ class Recording:
                         found[number] = _movie_layout(folder, number, one, self._shown)
             self.stretches = tuple(self._stretch_movie(number, stretches[number]) for number in found)
             obstacle = others[0].change
-        except MediaError as error:
+        except (MediaError, NotFoundError) as error:
             obstacle = str(error)
         if not self.obstacle:
             log.warning(
@@ -312,7 +243,7 @@ def _open_segment(folders: Mapping[str, OpenFolder], rendition: str, segment: Li
         os.close(descriptor)
 
 
-class Recordings:
+class Recordings(KeptRecordings[Recording]):
     """The recordings of one channel.
 
     Args:
@@ -330,27 +261,14 @@ class Recordings:
         retention: Retention,
         limits: RecordingsLimits = DEFAULT_LIMITS,
     ) -> None:
+        super().__init__()
         self._limits = limits
         self.place = DataFolder.at(place)
         self._channel = channel
         self._retention = retention
-        self._known: dict[str, Recording] = {}
         self._to_remove: list[Recording] = []
         self._refused: set[str] = set()
         self.on_ready: Callable[[Recording], None] = lambda _: None
-
-    def __iter__(self) -> Iterator[Recording]:
-        """Iterate over them, the latest first."""
-        return iter(sorted(self._known.values(), key=lambda one: one.metadata.age))
-
-    def get(self, name: str) -> Recording | None:
-        """Find a recording by its name."""
-        return self._known.get(name)
-
-    def having(self, number: int) -> Recording | None:
-        """Find the recording that has a segment, so that its live address remains valid."""
-        found = (one for one in self._known.values() if one.metadata.first <= number <= one.metadata.last)
-        return next(found, None)
 
     async def load(self) -> None:
         """Find the recordings of earlier processes, and remove unfinished ones."""
@@ -415,19 +333,6 @@ class Recordings:
             return False
         await self.add(metadata)
         return True
-
-    @property
-    def metadata(self) -> list[RecordingMetadata]:
-        """The metadata of all recordings."""
-        return [one.metadata for one in self._known.values()]
-
-    def of_programme(self, name: str) -> Recording | None:
-        """Find the recording of a programme."""
-        return next((one for one in self._known.values() if one.metadata.programme == name), None)
-
-    def of_span(self, name: str) -> Recording | None:
-        """Find the recording of a span that was to be kept."""
-        return next((one for one in self._known.values() if one.metadata.span == name), None)
 
     @property
     def excess(self) -> int:

@@ -15,11 +15,9 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from media.hls.date_range import read_date_range
-from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES, archived_line_of, encode
-from packager.dvr.init_files import read_timelines
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number
 from packager.past import dash_captions
@@ -215,19 +213,6 @@ def _slate(found: Mapping[str, StoredRendition]) -> Collection[int]:
         if timelines:
             numbers.update(line.number for line in rendition.lines.values() if line.init in timelines)
     return numbers
-
-
-def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[LiveSegment]]:
-    """Read the segments of a recording's renditions from its indexes.
-
-    Raises:
-        OSError: an index can't be read.
-    """
-    found = {}
-    for name in renditions:
-        with folder.folder(name) as inner:
-            found[name] = StoredRendition(index.read(inner).lines, read_timelines(inner))
-    return listed(found, Fraction(1))
 
 
 def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> bool:

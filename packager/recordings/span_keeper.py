@@ -23,9 +23,9 @@ import structlog
 from packager.concurrency import background_task, wait_within
 from packager.dvr.segment_sources import SegmentSource
 from packager.past.programmes import Programme, Schedule
+from packager.recordings.kept_recordings import AnyRecording
 from packager.recordings.kept_spans import DiskSpans, KeptSpan, KeptSpans, SpansState
 from packager.recordings.limits import RecordingsLimits
-from packager.recordings.merged_recordings import AnyRecording
 from packager.recordings.playlist_facts import PlaylistFacts
 from packager.recordings.publications import PublicationSpans, PublisherWatch
 from packager.recordings.span_collector import SpanCollector

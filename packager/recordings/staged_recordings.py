@@ -65,7 +65,7 @@ class StagedRecordings:
     @property
     def metadata(self) -> list[RecordingMetadata]:
         """The metadata of all recordings, those too that are on their way to S3."""
-        return [*(one.metadata for one in self._bucket), *self._staged.metadata]
+        return [*self._bucket.metadata, *self._staged.metadata]
 
     @property
     def excess(self) -> int:

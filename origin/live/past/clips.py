@@ -45,7 +45,7 @@ from origin.live.past.spans import (
 from origin.live.requests.addresses import SOUND_CLIP, LiveAddress, Span
 from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.requests.moments import EXAMPLES
-from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
+from origin.live.requests.waits import Outcome, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.earlier_segments import EarlierSegments
@@ -242,17 +242,11 @@ class ClipReplies:
 
     def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         """Decide a request, once the channel has segments."""
-
-        def when_ready(is_ready: bool) -> Outcome:
-            if not is_ready:
-                return not_on_air(request, stream)
-            return self._decide(request, address, stream)
-
         if address.error:
             return refusal(request, 400, stream.target_duration, address.error)
         if address.span is None or address.span.start is None:
             return refusal(request, 400, stream.target_duration, NEEDS_START)
-        return wait_for_past(stream, when_ready)
+        return wait_for_past(request, stream, lambda: self._decide(request, address, stream))
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         span, target_duration = address.span or Span(None, None), stream.target_duration

@@ -26,7 +26,7 @@ from origin.live.past.spans import AT_ONCE, MOST_WAITING, NOTHING_KEPT, REST, WR
 from origin.live.requests.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress
 from origin.live.requests.dvr_segments import StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.playlist_requests import IRREGULAR
-from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
+from origin.live.requests.waits import Outcome, wait_for_past
 from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.date_range_file import StoredRanges
@@ -162,17 +162,12 @@ class DelayedReplies:
         """
         target_duration = stream.target_duration
 
-        def when_ready(is_ready: bool) -> Outcome:
-            if not is_ready:
-                return not_on_air(request, stream)
-            return self._decide(request, address, delay, stream)
-
         if address.span is not None:
             return refusal(request, 400, target_duration, "delay: not with start and end")
         if not 0 < delay <= self._most_hours * 3600:
             reason = f"delay: above 0, and at most {self._most_hours:g} hours (limits.window_hours)"
             return refusal(request, 400, target_duration, reason)
-        return wait_for_past(stream, when_ready)
+        return wait_for_past(request, stream, lambda: self._decide(request, address, delay, stream))
 
     def _decide(self, request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream) -> Outcome:
         if address.name == MANIFEST and not stream.cadence.regular:

@@ -22,7 +22,7 @@ from origin.live.past.start_over import StartOver, grows
 from origin.live.requests.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.playlist_requests import Reload
-from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
+from origin.live.requests.waits import Outcome, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.date_range_file import StoredRanges
 from packager.past.earlier_segments import EarlierSegments
@@ -60,13 +60,7 @@ class PastWindowReplies:
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         """Decide a request for a playlist or a manifest of a span, once the channel has segments."""
-
-        def when_ready(is_ready: bool) -> Outcome:
-            if not is_ready:
-                return not_on_air(request, stream)
-            return self._decide(request, address, span, stream)
-
-        return wait_for_past(stream, when_ready)
+        return wait_for_past(request, stream, lambda: self._decide(request, address, span, stream))
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         # The administrator decides how long a programme is.

@@ -23,7 +23,7 @@ from origin.live.past.spans import IMMUTABLE_SECONDS, NOT_YET, NOTHING_KEPT, red
 from origin.live.requests.addresses import LiveAddress
 from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.requests.moments import EXAMPLES
-from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
+from origin.live.requests.waits import Outcome, wait_for_past
 from packager.bounded_dict import SizedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
@@ -176,16 +176,11 @@ class SnapshotReplies:
         """Decide a request, once the channel has segments."""
         target_duration = stream.target_duration
 
-        def when_ready(is_ready: bool) -> Outcome:
-            if not is_ready:
-                return not_on_air(request, stream)
-            return self._decide(request, address, stream)
-
         if address.width not in ("", str(THUMBNAIL_WIDTH)):
             return refusal(request, 400, target_duration, WRONG_WIDTH)
         if address.error or address.moment is None:
             return refusal(request, 400, target_duration, address.error or NEEDS_MOMENT)
-        return wait_for_past(stream, when_ready)
+        return wait_for_past(request, stream, lambda: self._decide(request, address, stream))
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         target_duration = stream.target_duration

@@ -30,7 +30,7 @@ from origin.live.past.spans import (
 )
 from origin.live.requests.addresses import SNAPSHOT, LiveAddress, Span
 from origin.live.requests.dvr_segments import StoredSegments, past_of, unreadable
-from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
+from origin.live.requests.waits import Outcome, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
@@ -71,14 +71,9 @@ class ThumbnailReplies:
         """Decide a request, once the channel has segments."""
         target_duration = stream.target_duration
 
-        def when_ready(is_ready: bool) -> Outcome:
-            if not is_ready:
-                return not_on_air(request, stream)
-            return self._decide(request, address, stream)
-
         if address.error:
             return refusal(request, 400, target_duration, address.error)
-        return wait_for_past(stream, when_ready)
+        return wait_for_past(request, stream, lambda: self._decide(request, address, stream))
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         span, target_duration = address.span or Span(None, None), stream.target_duration

@@ -116,13 +116,15 @@ def wait_until_ready(stream: LiveStream, then: Callable[[bool], Outcome]) -> Out
     return next_wait()
 
 
-def wait_for_past(stream: LiveStream, then: Callable[[bool], Outcome]) -> Outcome:
+def wait_for_past(request: Request, stream: LiveStream, then: Callable[[], Outcome]) -> Outcome:
     """Wait as `wait_until_ready` does, but not for a rendition that was added since: the others have a past.
 
     Args:
-        then: as for `wait_until_ready`.
+        then: decides behind the wait, unless the channel has no media yet.
     """
-    return then(True) if stream.has_media else wait_until_ready(stream, then)
+    if stream.has_media:
+        return then()
+    return wait_until_ready(stream, lambda is_ready: then() if is_ready else not_on_air(request, stream))
 
 
 class LaterReply(Pending):

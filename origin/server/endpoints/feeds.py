@@ -30,7 +30,7 @@ from origin.server.services.services import Services
 from packager.bounded_dict import BoundedDict
 from packager.fair_queue import TooManyWaitingError
 from packager.library.local_storage import NotFoundError
-from packager.recordings.merged_recordings import AnyRecording
+from packager.recordings.kept_recordings import AnyRecording
 from packager.recordings.metadata import RecordingMetadata
 
 log = structlog.get_logger()

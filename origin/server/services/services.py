@@ -80,7 +80,7 @@ from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.radio.simulcast import Simulcast
 from packager.record_book import RecordBook
 from packager.recordings.disk_recordings import Recordings
-from packager.recordings.merged_recordings import AllRecordings, AnyRecording, KeptRecordings
+from packager.recordings.kept_recordings import AllRecordings, AnyRecording
 from packager.replication.live_log import LIVE
 from packager.replication.log_server import LogServer
 from packager.threads import SHARED_THREADS
@@ -285,7 +285,7 @@ class Services:
         self.station_recorders = make_station_recorders(
             self.config, self.live, self.cluster_stations, self.bucket_recordings, self.limits
         )
-        self.recordings: dict[str, KeptRecordings] = {}
+        self.recordings: dict[str, AllRecordings] = {}
         for name in {*recorded, *self.bucket_recordings}:
             self._serve_recordings(name, recorded.get(name))
 

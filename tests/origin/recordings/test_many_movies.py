@@ -14,8 +14,8 @@ from starlette.applications import Starlette
 from origin.answers.asgi import handler_routes
 from origin.recordings.handler import PATTERN, RecordingHandler
 from packager.process.ffmpeg_discovery import Tools
-from packager.recordings.disk_recordings import LAYOUTS, LAYOUTS_KEPT, Recording
-from packager.recordings.merged_recordings import KeptRecordings
+from packager.recordings.disk_recordings import Recording
+from packager.recordings.kept_recordings import LAYOUTS, LAYOUTS_KEPT, AllRecordings
 from tests.conformance.handfed import Track
 from tests.packager.recordings.recorded_channel import layouts, record
 
@@ -30,7 +30,7 @@ async def test_memory_for_mp4s_of_many_recordings_has_a_bound_and_their_bytes_st
     names = [str(number) for number in range(LAYOUTS_KEPT.items + MORE)]
     # Each of them has the same files.
     every = {name: Recording(replace(recording.metadata, id=name), recording.path) for name in names}
-    handler = RecordingHandler({"one": cast("KeptRecordings", every)})
+    handler = RecordingHandler({"one": cast("AllRecordings", every)})
     app = Starlette(routes=handler_routes(handler, [PATTERN]))
     before = layouts()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://one") as client:

@@ -14,7 +14,8 @@ from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.recordings.bucket_recordings import BucketRecording, BucketRecordings
 from packager.recordings.bucket_upload import copying
-from packager.recordings.disk_recordings import LAYOUTS_KEPT, Recording
+from packager.recordings.disk_recordings import Recording
+from packager.recordings.kept_recordings import LAYOUTS_KEPT
 from packager.s3.client import UnavailableError
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.limits import S3Limits
