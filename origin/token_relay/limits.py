@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from origin.events.event_log import EVENT_OVERHEAD
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 LINE_BYTES = 1 << 20
 """Most bytes of one event that the readers of a relay's channel get; its callers get whole answers."""
+
+KEPT_EVENTS = 1 << 18
+"""Most events of one answer that are kept for readers who come later: each takes a kilobyte or less."""
 
 LEFT_SECONDS = 0.3
 """For how long an answer goes on after its last reader has left."""
@@ -55,11 +57,6 @@ class TokenRelayLimits:
     breaker_failures: int = 3
     breaker_pause_seconds: float = 10.0
     longest_pause_seconds: float = 60.0
-
-    @property
-    def kept_events(self) -> int:
-        """Events of a ring that its bytes alone limit."""
-        return self.kept_bytes // EVENT_OVERHEAD
 
     @property
     def kept_bytes(self) -> int:

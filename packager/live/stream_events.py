@@ -72,6 +72,7 @@ class StreamEvents:
         self._add = add
         self._timed_metadata = timed_metadata
         self._seen = BoundedDict[tuple[EventKind, bytes], Fraction](EVENTS_REMEMBERED)
+        self._logged = set[type[Exception]]()
         # When each break began whose end hasn't come, by its name.
         self._open: dict[str, DateRange] = {}
 
@@ -90,7 +91,10 @@ class StreamEvents:
             with ReaderGuard(self._channel):
                 self._publish(event, date)
         except (MediaError, DateRangeError, TooManyEventsError) as error:
-            log.info("an event of a stream isn't published", channel=self._channel, reason=str(error))
+            # Each kind once: who chooses the events doesn't choose how much is logged.
+            if type(error) not in self._logged:
+                self._logged.add(type(error))
+                log.info("an event of a stream isn't published", channel=self._channel, reason=str(error))
 
     def _publish(self, event: StreamEvent, date: Fraction) -> None:
         if event.kind is EventKind.ID3:
