@@ -63,6 +63,8 @@ class ProgrammeAnnouncer:
             now: seconds since the epoch.
         """
         presentation, now_ms = self._stream.presentation, int(now * 1000)
+        if presentation.live_edge is None and not self._announced:
+            return
         running = {name_of(one): one for one in self._schedule().touching(now_ms, now_ms + 1)[-MOST_AT_ONCE:]}
         for name in [one for one in self._announced if one not in running]:
             programme = self._announced.pop(name)
