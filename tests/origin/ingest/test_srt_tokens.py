@@ -8,16 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.origin.access.test_token_faults import FAULTS, ISSUER, SECRET, token
-from tests.origin.ingest.test_srt_publishing import SrtStudio, srt_studio
+from tests.faulty_tokens import ACCESS, FAULTS, token
+from tests.origin.ingest.srt_studio import SrtStudio, srt_studio
 from tests.waiting import wait_for
 
-ACCESS = f"""
-[access]
-jwt_keys = ["HS256:{SECRET}"]
-jwt_audience = "headwater"
-jwt_issuer = "{ISSUER}"
-"""
 LOGGED = (
     "the token has expired",
     "the token isn't valid yet",
