@@ -431,7 +431,7 @@ def sign(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    for fault in addresses.faults(path, publishes=publish):
+    for fault in addresses.faults(path, publishes=publish, on_page=page):
         _print_line(fault)
     click.echo(f"{base_address(server.config)}{signed.page if page else signed.address}")
 

@@ -123,5 +123,5 @@ class ServerRequests:
                 location = answer.headers.get("location", "")
                 return answer.status_code, location, await read_content(answer, MOST_ANSWER_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL, PullError, TimeoutError) as error:
-            reason = explained(error)
-            raise CommandError(f"{server} can't be asked ({reason}): name the server with --to") from None
+            reason = explained(error, "; name the server with --to")
+            raise CommandError(f"{server} can't be asked: {reason}") from None

@@ -48,9 +48,17 @@ def led_to_https(url: str, location: str) -> str | None:
     return f"https://{new.netloc}"
 
 
-def explained(error: Exception) -> str:
-    """Return the text of a failed connection, with a remedy where the server's certificate isn't trusted."""
+def explained(error: Exception, otherwise: str = "") -> str:
+    """Return why a connection failed, and what to do where the server's certificate or address is the cause.
+
+    Args:
+        otherwise: the advice where neither is.
+    """
     text = str(error) or type(error).__name__
-    if "certificate verify failed" not in text.lower():
-        return text
-    return f"{text}; SSL_CERT_FILE names a file with certificates to trust, --insecure takes any"
+    _, is_untrusted, reason = text.partition("certificate verify failed: ")
+    if is_untrusted:
+        remedy = "SSL_CERT_FILE names a file with certificates to trust, --insecure takes any"
+        return f"its certificate isn't trusted ({reason.partition(' (')[0]}); {remedy}"
+    if "wrong version number" in text.lower():
+        return "it speaks no TLS; its address begins with http://"
+    return f"{text}{otherwise}"

@@ -297,7 +297,9 @@ class PeriodTracker:
                 without the time between two stretches, as in a recording.
         """
         found, begin = list[LivePeriod](), Fraction(0)
-        if self._known and self._previous is None:
+        # Gaps stand after the last stretch: players that wait in one for segments of it would wait for ever.
+        is_interrupted = bool(self._known) and self._previous is None
+        if is_interrupted:
             self._note_end(self._known[-1])
         oldest = self._windows[0].listed[0].number if settled else 0
         for stretch, following in zip_longest(self._known, list(self._known)[1:]):
@@ -306,7 +308,7 @@ class PeriodTracker:
                 found.append(over)
                 continue
             last = None
-            if ended or following is not None:
+            if ended or is_interrupted or following is not None:
                 last = self._last(stretch) if over is None else over.last
                 if last is None or last < oldest:
                     continue  # no segment was in all renditions at the same time

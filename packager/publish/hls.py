@@ -92,6 +92,8 @@ def media_playlist(
     # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
     skipped = older if skip and not window.ended else 0
     lines = Older() if skipped else (history or History()).older(window, older, suffix)
+    # While nothing is published nothing is hinted at: Shaka can't open a list of gaps and a hint.
+    is_fed = not window.ended and not (window.open is None and window.listed and window.listed[-1].gap)
     tags, removed = _date_ranges(date_ranges or DateRanges(), ranges_since if skipped else None)
     # The hinted part counts: players have it before they ask for the list again.
     hinted = Fraction(0) if window.ended else cadence.part_target
@@ -107,7 +109,7 @@ def media_playlist(
         skipped_segments=skipped,
         date_ranges=tags,
         removed_date_ranges=removed,
-        preload_hint=None if window.ended else part_uri(*window.next_part, window.extension) + suffix,
+        preload_hint=part_uri(*window.next_part, window.extension) + suffix if is_fed else None,
         map_hint=_map_hint(window, suffix),
         rendition_reports=reports,
         ended=window.ended,

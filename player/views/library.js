@@ -144,7 +144,8 @@ export class LibraryView {
     sayEmpty(this.#empty, { length: total }, "library", EMPTY, "There is nothing in the library at the moment.");
     this.#everywhere.hidden = total > 0 || !this.#search || !this.#folder;
     if (this.#search || this.#folder) {
-      this.#empty.hidden = total > 0;
+      // Where a folder is for holders of a token, the page asks for that.
+      this.#empty.hidden = total > 0 || (!this.#search && hides("library"));
       say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.` : "There is nothing in this folder.");
     }
     this.#showFolder();

@@ -175,7 +175,8 @@ export class Past {
     const first = Math.ceil((begin - zone) / step) * step + zone;
     const ticks = Array.from({ length: Math.max(Math.ceil((end - first) / step), 0) }, (_, index) => first + index * step);
     this.#ticks.replaceChildren(...ticks.map((at) => {
-      const tick = el("span", {}, time(at, "short"));
+      // A time that the bar's end would cut goes to the next line, which isn't shown.
+      const tick = el("span", {}, `\u200b${time(at, "short").replace(/\s/g, "\u00a0")}`);
       tick.style.left = percent((at - begin) / (end - begin));
       return tick;
     }));

@@ -25,6 +25,12 @@ SIZES = [("desktop", DESKTOP), ("phone", PHONE)]
 SERIOUS = (
     """axe.run(".past").then(({ violations }) => violations.map(({ id, nodes }) => id + nodes[0].html))"""
 )
+CUT_TIMES = """[...document.querySelectorAll(".day-ticks span")].filter((tick) => {
+  const { right, bottom } = tick.getBoundingClientRect();
+  const text = document.createRange();
+  text.selectNodeContents(tick);
+  return [...text.getClientRects()].some((line) => line.top < bottom && line.right > right + 1);
+}).length"""
 SHOWN = "headwater.date().getTime() / 1000"
 VALUE = "(label) => document.querySelector(`[aria-label='${label}']`).valueAsNumber"
 
@@ -67,6 +73,8 @@ async def test_the_bar_shows_programmes_pictures_and_leads_to_any_moment(
     assert await tab.value("document.querySelector('.day .tip span').textContent")
     await tab.screenshot(f"day-{name}")
     assert await tab.value("document.documentElement.scrollWidth <= innerWidth")
+    assert await tab.value("document.querySelectorAll('.day-ticks span').length") > 0
+    assert await tab.value(CUT_TIMES) == 0
     # The seek bar below the picture shows what was there, too.
     await tab.page.locator("#seek").hover(position={"x": 60, "y": 12})
     await tab.until("document.getElementById('seek-picture').style.backgroundImage.includes('snapshot.jpg')")

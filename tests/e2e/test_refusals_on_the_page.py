@@ -91,6 +91,14 @@ async def test_the_page_says_what_is_wrong_with_the_token_of_its_address(
         await tab.page.context.close()
 
 
+async def test_a_folder_that_needs_a_token_isnt_called_empty(browser: Browser, server: ServerProcess) -> None:
+    tab = await open_tab(browser, server.url, viewport=SMALL)
+    await tab.open("library/family/")
+    await expect(tab.page.locator("#notice")).to_contain_text("A token is needed")
+    await expect(tab.page.get_by_text("There is nothing in this folder.")).not_to_be_visible()
+    await tab.page.context.close()
+
+
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
 async def test_a_field_for_another_token_says_why_that_one_doesnt_open_it_either(
     browser: Browser, server: ServerProcess, name: str, size: dict[str, int]

@@ -28,6 +28,7 @@ PLAYLIST_FILES = (".m3u", ".pls", ".xspf")
 """Endings of the addresses of a station's playlist files."""
 
 NOTHING = "nothing is served at"
+NO_PLAYER = "no player can open"
 
 KINDS = {"live": "channel", "radio": "station", "events": "event channel"}
 
@@ -94,15 +95,16 @@ class SignableAddresses:
             return True
         return url.hostname in own_names(self.config) or url.hostname == own.hostname
 
-    def faults(self, address: str, *, publishes: bool = False) -> list[str]:
+    def faults(self, address: str, *, publishes: bool = False, on_page: bool = False) -> list[str]:
         """Return the faults of a signed address, a sentence each. Blocks.
 
         Args:
             address: a path, perhaps with a query.
             publishes: whether the token is for publishing.
+            on_page: whether the page is to show it, which needs no address that a player can open.
         """
         path = unquote(address.partition("?")[0])
-        found = list(self._faults(path, publishes=publishes))
+        found = [one for one in self._faults(path, publishes=publishes) if not (on_page and NO_PLAYER in one)]
         is_nothing = bool(found) and found[0].startswith(NOTHING)
         if not (publishes or is_nothing) and self.is_open(path):
             found.append(f"{path} is open: everybody may fetch it without a token")
@@ -152,7 +154,7 @@ class SignableAddresses:
             known = "configured" if self.is_served is None else "there"
             yield f"{NOTHING} {path}: no {KINDS[area]} {name!r} is {known}"
         elif area == "live" and not below and not publishes:
-            yield f"no player can open {path} itself, but what is below it; {PLAYLISTS}"
+            yield f"{NO_PLAYER} {path} itself, but what is below it; {PLAYLISTS}"
 
     def _has(self, area: str, name: str) -> bool:
         if self.is_served is not None and self.is_served(area, name):
@@ -181,11 +183,11 @@ class SignableAddresses:
                 is_title = area == "vod" and FolderTitles(root, NAMES).renditions(folder, name) != []
                 if (place.is_file() or is_title) and (area == "vod" or count == len(parts)):
                     if area == "vod" and count == len(parts):
-                        yield f"no player can open {path} itself, but what is below it; {PLAYLISTS}"
+                        yield f"{NO_PLAYER} {path} itself, but what is below it; {PLAYLISTS}"
                     return
             yield f"{NOTHING} {path}: {'/'.join(parts[:count])!r} isn't in the library"
             return
-        yield f"{path} is a folder: the token opens all that is in it, and no player can open the folder"
+        yield f"{path} is a folder: the token opens all that is in it, and {NO_PLAYER} the folder"
 
 
 def _is_ip(host: str) -> bool:

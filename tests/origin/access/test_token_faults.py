@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import httpx
-import jwt
 import pytest
 from starlette.requests import Request
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -24,12 +22,11 @@ from origin.access.token_keys import TokenKeys
 from origin.access.web_tokens import key_of_secret
 from origin.grpc.messages import PublishReply, PublishRequest
 from tests.conftest import ServerProcess, start_server
+from tests.faulty_tokens import ACCESS, FAULTS, ISSUER, SECRET, token
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.rtmp import publishing
 
-SECRET = "a-secret-that-only-the-backend-knows"
-ISSUER = "https://backend.example"
 CONFIG = f"""
 [server]
 port = 0
@@ -37,12 +34,7 @@ rtmp_port = {{rtmp}}
 
 [grpc]
 port = {{grpc}}
-
-[access]
-jwt_keys = ["HS256:{SECRET}"]
-jwt_audience = "headwater"
-jwt_issuer = "{ISSUER}"
-
+{ACCESS}
 [[live]]
 name = "studio"
 source = "publish"
@@ -92,33 +84,6 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
         server = start_server(cwd=folder)
         yield Ports(server, rtmp, grpc_port)
         assert server.stop() == 0
-
-
-def token(secret: str = SECRET, **claims: Any) -> str:
-    now = int(time.time())
-    usual = {
-        "exp": now + 3600,
-        "aud": "headwater",
-        "iss": ISSUER,
-        "sub": "anna",
-        "paths": ["/"],
-        "publish": True,
-    }
-    return jwt.encode({name: value for name, value in (usual | claims).items() if value is not None}, secret)
-
-
-FAULTS = {
-    "the token has expired": token(exp=int(time.time()) - 3600),
-    "the token isn't valid yet": token(nbf=int(time.time()) + 3600),
-    "the token isn't signed by a key that is known here": token("another-secret-that-is-long-enough-too"),
-    "the token is for another audience (aud)": token(aud="others"),
-    "the token is of another issuer (iss)": token(iss="https://others.example"),
-    "the token lacks exp": token(exp=None),
-    "the token lacks paths": token(paths=None),
-    "the token is for another client": token(address="192.0.2.7"),
-    "the token isn't valid for this address": token(paths=["/vod/film"]),
-    "the token doesn't allow publishing": token(publish=False),
-}
 
 
 def http(ports: Ports, path: str, key: str) -> str:

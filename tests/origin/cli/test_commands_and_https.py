@@ -144,8 +144,11 @@ def test_reload_follows_a_server_to_https_with_the_trust_that_it_has(
 ) -> None:
     refused = run(folder, "reload", "--to", server.url)
     assert refused.returncode == 1
-    assert "SSL_CERT_FILE" in refused.stderr
+    assert "its certificate isn't trusted (self-signed certificate); SSL_CERT_FILE" in refused.stderr
+    assert "--to" not in refused.stderr
     assert refused.stderr.count("\n") == 1
+    plain = server.url.replace("http://", "https://")
+    assert "it speaks no TLS" in run(folder, "reload", "--to", plain).stderr
     assert run(folder, "reload", "--to", server.url, "--insecure").returncode == 0
     assert run(folder, "reload", "--to", server.url, SSL_CERT_FILE=certificate(folder)).returncode == 0
 

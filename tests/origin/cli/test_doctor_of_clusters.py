@@ -61,6 +61,9 @@ def test_nodes_without_an_admin_token_share_the_first_that_a_node_makes(
             f"{server.url}/api/reload", headers={"authorization": f"Bearer {token}"}, timeout=CLIENT_SECONDS
         )
         assert answer.status_code == 200
+        for page in ("/admin/", "/admin/stats", "/admin/listmounts"):
+            answer = httpx.get(f"{server.url}{page}", auth=("admin", token), timeout=CLIENT_SECONDS)
+            assert answer.status_code == 200, page
     # Commands on a node's machine use it, too.
     assert run_headwater("reload", "--to", servers[1].url, cwd=folders[1]).returncode == 0
     assert "nodes share a made one" in doctor(folders[1])

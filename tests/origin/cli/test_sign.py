@@ -116,6 +116,11 @@ def test_the_command_signs_what_it_may_and_says_what_is_wrong_with_it(
     assert done.stderr.count("\n") == 1 + (path == "/vod/films")
 
 
+@pytest.mark.parametrize("path", ["/live/studio", "/vod/private/film.mp4"])
+def test_the_page_shows_what_no_player_can_open(path: str, folder: Path) -> None:
+    assert run_headwater("sign", path, "--page", cwd=folder).stderr == ""
+
+
 @pytest.mark.parametrize(
     "path", ["/live/studio/ingest", "/live/studio", "/live/free/ingest", "/radio/fm.mp3"]
 )
