@@ -83,15 +83,12 @@ class DataFolder:
         """
         return replace(self, names=(*self.names, checked(name)))
 
-    def beside(self, name: str) -> DataFolder:
-        """Name a folder beside this one.
-
-        Raises:
-            ValueError: the name is invalid.
-        """
+    @property
+    def parent(self) -> DataFolder:
+        """The folder in which this one is."""
         if self.names:
-            return replace(self, names=(*self.names[:-1], checked(name)))
-        return replace(self, root=self.root.with_name(checked(name)))
+            return replace(self, names=self.names[:-1])
+        return replace(self, root=self.root.parent)
 
     def __str__(self) -> str:
         """Return the path, for messages."""

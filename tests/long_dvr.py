@@ -31,7 +31,7 @@ from packager.dvr.bucket.index_pieces import PieceName
 from packager.dvr.index import IndexLine
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.past_blocks import PastBlocks
-from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines, OutlineWriter
+from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.safe_files import DataFolder
 from packager.window.cadence import cadence
@@ -236,7 +236,7 @@ def make_long_dvr(dvr: LongDvr, workers: int = 2) -> None:
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(_write, [dvr] * len(RENDITIONS), RENDITIONS))
     past = {name: PastBlocks(DataFolder(place / name)) for name in RENDITIONS}
-    writer = OutlineWriter(DiskOutlines(DataFolder(place / OUTLINE_FOLDER)), past)
+    writer = OutlineWriter(OutlineStore.on_disk(DataFolder(place)), past)
     while writer.write_next(0):
         pass
     (place / "cadence").write_bytes(stored_cadence.encode(TIMES))

@@ -67,6 +67,7 @@ from origin.tls.redirect import RedirectToHttps
 from origin.token_relay.openai_errors import OpenAIErrors
 from origin.token_relay.routes import routes as relay_routes
 from origin.vod.addresses import PREFIX
+from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.past_blocks import PastBlocks
 from packager.library.local_storage import Library
 from packager.live.snapshot import draw_snapshot
@@ -80,7 +81,7 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
         PastMedia(
-            StoredSegments(live.dvr_bucket, PastBlocks),
+            StoredSegments(live.dvr_bucket, PastBlocks, DateRangeObjects.on_disk),
             functools.partial(
                 recordings.find_live_file,
                 services.recordings,

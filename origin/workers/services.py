@@ -55,6 +55,7 @@ from origin.workers.event_channel_readers import WorkerEventChannels
 from origin.workers.messages import Start
 from origin.workers.stations import WorkerStations
 from packager.concurrency import background_task
+from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.past_blocks import PastBlocks
 from packager.encode.renditions import ENCODED_NAME
 from packager.publish.live_stream import LiveStream
@@ -182,7 +183,7 @@ def live_handler(services: WorkerServices, client_limits: ClientLimits) -> LiveH
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
         PastMedia(
-            StoredSegments(services.dvr_bucket, PastBlocks),
+            StoredSegments(services.dvr_bucket, PastBlocks, DateRangeObjects.on_disk),
             window_hours=services.config.limits.window_hours,
             clip_hours=services.config.limits.clip_hours,
         ),

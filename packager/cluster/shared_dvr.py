@@ -16,7 +16,7 @@ from media.hls.date_range import DateRange
 from packager.concurrency import background_task
 from packager.dvr.bucket.bucket_archive import BucketArchive
 from packager.dvr.segment_sources import SegmentSource
-from packager.past.date_range_file import StoredRanges
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.live_stream import LiveStream
 from packager.window.log import CadenceEntry, Entry
 from packager.window.rendition_log_writer import RenditionWriter

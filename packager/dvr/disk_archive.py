@@ -13,6 +13,7 @@ import structlog
 from packager.concurrency import background_task, wait_within
 from packager.dvr import stored_cadence
 from packager.dvr.date_ranges.date_range_log import DateRangeLog
+from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.disk_rendition import DvrFolder, Faults, Survey
 from packager.dvr.disk_writer import Writer
 from packager.dvr.index import let_go
@@ -32,7 +33,7 @@ from packager.dvr.restore_plan import (
 )
 from packager.dvr.segment_removal import DvrBounds, SegmentRemover
 from packager.dvr.segment_sources import DiskSegments
-from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
+from packager.dvr.stored_outlines import OUTLINE_FOLDER, OutlineStore
 from packager.dvr.write_queue import (
     Archival,
     DiskHealth,
@@ -41,7 +42,6 @@ from packager.dvr.write_queue import (
     RenditionStore,
     WriteQueue,
 )
-from packager.past.date_range_file import DateRangeFile
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.threads import SHARED_THREADS
 from packager.window.cadence import Cadence
@@ -94,7 +94,7 @@ class DiskArchive:
             self._health,
             self._bounds,
             limits,
-            DiskOutlines(self._place / OUTLINE_FOLDER),
+            OutlineStore.on_disk(self._place),
         )
         self._writer = Writer(self._queue, self._removal, self._health, limits)
         self._found: dict[str, StoredRendition] = {}
@@ -127,7 +127,7 @@ class DiskArchive:
         seconds = max(self._bounds.seconds, self._bounds.listed_seconds)
         if not seconds:
             return None
-        return DateRangeLog(DateRangeFile(self._place), SHARED_THREADS, self._channel, seconds)
+        return DateRangeLog(DateRangeObjects.on_disk(self._place), SHARED_THREADS, self._channel, seconds)
 
     async def load(self, cadence: Cadence, names: Iterable[str]) -> int:
         """Read what earlier processes stored.

@@ -22,7 +22,7 @@ from packager.dvr.outline_cache import OutlineReader
 from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT
 from packager.dvr.restore_plan import StoredRendition
 from packager.dvr.stored_blocks import Stamp, StoredBlocks, segments_in, timelines_of
-from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
+from packager.dvr.stored_outlines import OutlineStore
 from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
 from packager.past.stepped_past import numbered, within
@@ -62,7 +62,7 @@ class PastBlocks:
         rendition = DataFolder.at(place)
         self.blocks = StoredBlocks(rendition, limits)
         self._outlines = OutlineReader[_StampedBlock](
-            DiskOutlines(rendition.beside(OUTLINE_FOLDER)),
+            OutlineStore.on_disk(rendition.parent),
             rendition.name,
             str(self.blocks.place),
             lambda block: block.stamp[1],

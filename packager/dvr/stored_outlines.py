@@ -7,8 +7,6 @@ before this grew, is damaged or another block's is recognised and passed over.
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from threading import Lock
@@ -18,11 +16,11 @@ import structlog
 from msgspec import Struct
 
 from packager.dvr.init_files import parse_init
-from packager.dvr.own_files import MAX_OUTLINES_BYTES, OUTLINES_NAME, is_unfinished
-from packager.library.local_storage import NotFoundError
+from packager.dvr.own_files import MAX_OUTLINES_BYTES, OUTLINES_NAME
+from packager.dvr.stores.file_stores import BucketStore, FileStore, FolderStore
 from packager.past.coded_outlines import OUTLINES_BEGIN, NotedOutline, OutlineGroup, is_outline_group
 from packager.past.outlines import BLOCK_SEGMENTS
-from packager.safe_files import DataFolder, NotOursError, OpenFolder
+from packager.safe_files import DataFolder
 
 if TYPE_CHECKING:
     from packager.s3.client import S3Client
@@ -118,45 +116,54 @@ def by_file(blocks: Iterable[BlockT], full: range) -> Iterator[tuple[OutlineName
             yield OutlineName(one.first, 1) if one.first in full else None, [one]
 
 
-class OutlineStore(ABC):
+class OutlineStore:
     """The files with the outlines of a channel's blocks; all of this blocks.
 
     Args:
+        files: the store of these files.
+
+    Attributes:
         address: names the place among all.
     """
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+        self.address = files.address
         # Files that somebody else wrote, or that can't be read.
         self._left: set[OutlineName] = set()
 
-    @abstractmethod
+    @classmethod
+    def on_disk(cls, dvr: DataFolder) -> OutlineStore:
+        """Return the outlines in the folder of a channel's DVR."""
+        return cls(FolderStore(dvr / OUTLINE_FOLDER, OUTLINES_BEGIN))
+
+    @classmethod
+    def in_bucket(cls, client: S3Client, key: str, bucket: str = "") -> OutlineStore:
+        """Return those of a DVR in a bucket.
+
+        Args:
+            key: that of the DVR, without a slash at its end.
+            bucket: address of the bucket, where it matters among others.
+        """
+        return cls(BucketStore(client, f"{key}/{OUTLINE_FOLDER}", OUTLINE_TYPE, bucket))
+
     def names(self) -> Iterator[Sequence[OutlineName]]:
-        """List the names of all files page by page, those of the oldest blocks first.
+        """List the names of all files page by page, those of the oldest blocks first, for who writes them.
 
         Raises:
             OSError: they can't be listed now.
         """
+        self._files.tidy()
+        for page in self._files.list():
+            yield [name for one in page if (name := OutlineName.read(one.name)) is not None]
 
-    @abstractmethod
-    def read(self, name: OutlineName) -> bytes:
-        """Read a file; nothing where it isn't there.
-
-        Raises:
-            OSError: S3 can't be reached now, or refuses.
-        """
-
-    @abstractmethod
     def write(self, name: OutlineName, data: bytes) -> None:
         """Write a file, in place of one of this name.
 
         Raises:
             OSError: it can't be written now.
         """
-
-    @abstractmethod
-    def _remove(self, name: OutlineName, size: int) -> None:
-        """Remove a file of ours that has a length in bytes."""
+        self._files.put(str(name), data)
 
     def group(self, name: OutlineName) -> OutlineGroup | None:
         """Read the outlines of a file; None where it isn't there, or is damaged.
@@ -164,7 +171,7 @@ class OutlineStore(ABC):
         Raises:
             OSError: S3 can't be reached now, or refuses.
         """
-        return OutlineGroup.decode(self.read(name), name.first, parse_init)
+        return OutlineGroup.decode(self._read(name), name.first, parse_init)
 
     def remove_before(self, number: int) -> None:
         """Remove the files all of whose blocks are before a number.
@@ -177,96 +184,16 @@ class OutlineStore(ABC):
                 return
             if name in self._left or name.behind > number:
                 continue
-            data = self.read(name)
+            data = self._read(name)
             if is_outline_group(data, name.first):
-                self._remove(name, len(data))
+                self._files.delete(str(name), len(data))
             else:
                 self._left.add(name)
                 place = f"{self.address}/{name}"
                 log.warning("an outline of a DVR isn't ours, and isn't removed", place=place)
 
-
-class BucketOutlines(OutlineStore):
-    """The objects with the outlines of a channel in an S3 bucket.
-
-    Args:
-        key: that of the channel's DVR, without a slash at its end.
-        bucket: address of the bucket, where it matters among others.
-    """
-
-    def __init__(self, client: S3Client, key: str, bucket: str = "") -> None:
-        self._client = client
-        self._folder = f"{key}/{OUTLINE_FOLDER}"
-        super().__init__(f"{bucket}/{self._folder}")
-
-    def names(self) -> Iterator[Sequence[OutlineName]]:
-        """List the names of all objects; see ``OutlineStore``."""
-        for page in self._client.objects(self._folder):
-            names = (OutlineName.read(one.key.removeprefix(f"{self._folder}/")) for one in page)
-            yield [name for name in names if name is not None]
-
-    def read(self, name: OutlineName) -> bytes:
-        """Read an object; see ``OutlineStore``."""
-        try:
-            return self._client.read_first(f"{self._folder}/{name}", MAX_OUTLINES_BYTES)[1]
-        except NotFoundError:
-            return b""
-
-    def write(self, name: OutlineName, data: bytes) -> None:
-        """Store an object; see ``OutlineStore``."""
-        self._client.put(f"{self._folder}/{name}", data, OUTLINE_TYPE)
-
-    def _remove(self, name: OutlineName, size: int) -> None:
-        self._client.delete_written(f"{self._folder}/{name}", size)
-
-
-class DiskOutlines(OutlineStore):
-    """The files with the outlines of a channel on a disk.
-
-    Args:
-        place: their folder, which is beside those of the channel's renditions.
-    """
-
-    def __init__(self, place: DataFolder) -> None:
-        self._place = place
-        super().__init__(str(place))
-
-    def names(self) -> Iterator[Sequence[OutlineName]]:
-        """List the names of all files, and remove what a crash has left half-written."""
-        with contextlib.suppress(FileNotFoundError), self._place.open() as folder:
-            entries = [one.name for one in folder.entries()]
-            for one in entries:
-                if is_unfinished(folder, one):
-                    folder.remove(one)
-            yield sorted(name for one in entries if (name := OutlineName.read(one)) is not None)
-
-    def read(self, name: OutlineName) -> bytes:
-        """Read a file; nothing where it can't be read, which playlists can do without."""
-        with contextlib.suppress(OSError), self._place.open() as folder:
-            return folder.read(str(name), MAX_OUTLINES_BYTES)
-        return b""
-
-    def write(self, name: OutlineName, data: bytes) -> None:
-        """Write a file; anything else of its name is moved aside."""
-        with self._place.open(make=True) as folder:
-            if not _may_replace(folder, str(name)):
-                folder.set_aside([str(name)])
-            folder.write_whole(str(name), data)
-
-    def _remove(self, name: OutlineName, size: int) -> None:
-        with self._place.open() as folder:
-            folder.remove(str(name), size)
-
-
-def _may_replace(folder: OpenFolder, name: str) -> bool:
-    """Return whether a name is free, or has one of our files, which may be damaged."""
-    try:
-        head = folder.read_head(name, len(OUTLINES_BEGIN))
-    except FileNotFoundError:
-        return True
-    except NotOursError:
-        return False
-    return head in (b"", OUTLINES_BEGIN)
+    def _read(self, name: OutlineName) -> bytes:
+        return self._files.get(str(name), MAX_OUTLINES_BYTES)
 
 
 class OutlinedIndex(Protocol):

@@ -18,11 +18,11 @@ from msgspec.structs import replace
 from media.hls.media_playlist import Map, MediaPlaylist, Older
 from media.hls.precompressed_text import FilledText, PackedText, TextTemplate
 from packager.bounded_dict import SizedDict
-from packager.past.date_range_file import StoredRanges
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import NO_TIMELINE, PIECE_SEGMENTS, THERE
 from packager.past.past_window import PastWindow
 from packager.past.span_playlists import SpanLines
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_line_cache import Suffix, playlist_segment
 from packager.window.model import TEXT_EXTENSION, LiveSegment

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
-from packager.past.date_range_file import StoredRanges
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.live_stream import LiveStream
 from packager.recordings.metadata import EventEnd
 from packager.window.rendition import Rendition

@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from packager.dvr.bucket.dvr_bucket import DvrBucket
-from packager.dvr.stored_outlines import BucketOutlines, OutlineWriter
+from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.s3.limits import S3Limits
 from tests.conftest import ServerProcess, start_server
 from tests.long_dvr import CONFIGURATION, RENDITIONS, TIMES, LongDvr, make_long_bucket, make_long_dvr
@@ -84,7 +84,7 @@ def write_outlines(folder: Path, s3: S3Server) -> None:
     bucket, key = DvrBucket(f"s3://{BUCKET}/long", folder, S3Limits()), "live/long/dvr"
     past = {name: bucket.past(f"{bucket.address}/{key}/{name}", TIMES) for name in RENDITIONS}
     indexes = {name: one for name, one in past.items() if one is not None}
-    writer = OutlineWriter(BucketOutlines(bucket.storing, key), indexes)
+    writer = OutlineWriter(OutlineStore.in_bucket(bucket.storing, key), indexes)
     while writer.write_next(0):
         pass
 

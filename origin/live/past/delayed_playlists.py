@@ -29,7 +29,6 @@ from origin.live.requests.playlist_requests import IRREGULAR
 from origin.live.requests.waits import Outcome, wait_for_past
 from packager.bounded_dict import BoundedDict
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
-from packager.past.date_range_file import StoredRanges
 from packager.past.delayed_playlist import (
     LISTED_TARGET_DURATIONS,
     DelayedSegments,
@@ -39,6 +38,7 @@ from packager.past.delayed_playlist import (
     past_until,
 )
 from packager.past.earlier_segments import EarlierSegments
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.dash_periods import PAST_TARGET_DURATIONS
 from packager.publish.dash_spans import DelayedManifest
 from packager.publish.hls_multivariant import live_totals, multivariant_playlist

@@ -35,7 +35,6 @@ from origin.live.past.spans import (
     written,
 )
 from origin.live.requests.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress, Span
-from packager.past.date_range_file import StoredRanges
 from packager.past.growing_span import (
     Edge,
     GrowingSpan,
@@ -45,6 +44,7 @@ from packager.past.manifest import live_texts, manifest
 from packager.past.past_window import PastWindow
 from packager.past.periods import recorded_periods
 from packager.past.span_playlists import span_playlist, span_totals
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.dash import SETTLED_UPDATES
 from packager.publish.date_ranges import lines_until, merged
 from packager.publish.hls import RenderingError

@@ -24,10 +24,10 @@ from origin.live.requests.dvr_segments import OldestDates, StoredSegments, past_
 from origin.live.requests.playlist_requests import Reload
 from origin.live.requests.waits import Outcome, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
-from packager.past.date_range_file import StoredRanges
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.past.programmes import LONGEST_SECONDS
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 

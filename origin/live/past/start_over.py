@@ -19,7 +19,6 @@ from origin.live.past.spans import WRITERS, is_relative
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.waits import Outcome
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
-from packager.past.date_range_file import StoredRanges
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.growing_span import (
     MOST_FOLLOWED,
@@ -28,6 +27,7 @@ from packager.past.growing_span import (
     SpanRanges,
     settled_segments,
 )
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.date_ranges import MOST_DISTANT_SECONDS
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream

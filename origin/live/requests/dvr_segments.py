@@ -27,10 +27,10 @@ from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from packager.bounded_dict import BoundedDict
 from packager.library.local_storage import LocalFile, NotFoundError
-from packager.past.date_range_file import DateRangeFile, StoredRanges
 from packager.past.past_segments import PastSegments, oldest_of
 from packager.past.progressive_mp4 import MoviePiece
 from packager.past.segment_samples import Read
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.live_stream import LiveStream
 from packager.threads import SHARED_THREADS
 from packager.transient_errors import LACKING
@@ -40,6 +40,7 @@ from packager.window.rendition import Rendition, variant_renditions
 
 if TYPE_CHECKING:
     from packager.dvr.bucket.dvr_bucket import DvrBucket
+    from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
     from packager.library.storage_interface import LibraryFile
     from packager.threads import Threads
 
@@ -53,7 +54,7 @@ NO_PAST: Mapping[str, PastSegments] = {}
 MOST_READ_FOLDERS = 256
 """Most renditions of whose past something may be in memory."""
 
-MOST_READ_FILES = 16
+MOST_READ_CHANNELS = 16
 """Most channels of whose date ranges something is in memory."""
 
 OLDEST_DATE_SECONDS = 5.0
@@ -127,15 +128,20 @@ class StoredSegments:
     Args:
         bucket: the place in S3 that is read; None: none is.
         find_past: returns what finds the past of a rendition, by its folder on disk.
+        find_ranges: returns the date ranges of a channel, by the folder of its DVR on disk.
     """
 
     def __init__(
-        self, bucket: DvrBucket | None = None, find_past: Callable[[Path], PastSegments] | None = None
+        self,
+        bucket: DvrBucket | None = None,
+        find_past: Callable[[Path], PastSegments] | None = None,
+        find_ranges: Callable[[Path], DateRangeObjects] | None = None,
     ) -> None:
         self._bucket = bucket
         self._find_past = find_past
+        self._find_ranges = find_ranges
         self._past = BoundedDict[str, PastSegments](MOST_READ_FOLDERS)
-        self._date_ranges = BoundedDict[Path, DateRangeFile](MOST_READ_FILES)
+        self._date_ranges: BoundedDict[Path, DateRangeObjects] = BoundedDict(MOST_READ_CHANNELS)
 
     async def date_ranges(self, folder: str, begin: Fraction, end: Fraction, network: str) -> StoredRanges:
         """Return the date ranges of a span of a channel that are kept beside its DVR.
@@ -149,18 +155,16 @@ class StoredSegments:
         Raises:
             OSError: S3 can't be reached now.
         """
-        if not folder.startswith(S3_SCHEME):
-            within = self._date_range_file(Path(folder).parent).within
-            return await SHARED_THREADS.of(network).run(within, begin, end)
-        found = None if self._bucket is None else self._bucket.date_ranges(folder)
-        return (
-            StoredRanges() if found is None else await self.threads.of(network).run(found.within, begin, end)
-        )
+        if folder.startswith(S3_SCHEME):
+            found, threads = None if self._bucket is None else self._bucket.date_ranges(folder), self.threads
+        else:
+            found, threads = self._ranges_on_disk(Path(folder).parent), SHARED_THREADS
+        return StoredRanges() if found is None else await threads.of(network).run(found.within, begin, end)
 
-    def _date_range_file(self, folder: Path) -> DateRangeFile:
-        found = self._date_ranges.use(folder)
-        if found is None:
-            found = self._date_ranges[folder] = DateRangeFile(folder)
+    def _ranges_on_disk(self, dvr: Path) -> DateRangeObjects | None:
+        found = self._date_ranges.use(dvr)
+        if found is None and self._find_ranges is not None:
+            found = self._date_ranges[dvr] = self._find_ranges(dvr)
         return found
 
     def past(self, folder: str, cadence: Cadence) -> PastSegments | None:

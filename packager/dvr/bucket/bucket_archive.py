@@ -40,7 +40,7 @@ from packager.dvr.restore_plan import (
 )
 from packager.dvr.segment_removal import DvrBounds, retire_oldest
 from packager.dvr.segment_sources import FetchedSegments
-from packager.dvr.stored_outlines import BucketOutlines, OutlineWriter
+from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.dvr.write_queue import DiskHealth
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FileChangedError
@@ -117,7 +117,7 @@ class BucketArchive:
         self._key = f"{area}/{channel}/dvr"
         self._health = DiskHealth(channel, limits.calm_writes, "S3 is too slow")
         self._uploads: dict[str, _Upload] = {}
-        self._outlines = OutlineWriter(BucketOutlines(bucket.storing, self._key), {})
+        self._outlines = OutlineWriter(OutlineStore.in_bucket(bucket.storing, self._key), {})
         self._found: dict[str, StoredRendition] = {}
         self._cadence: Cadence | None = None
         self._ignored_before = 0
@@ -246,7 +246,7 @@ class BucketArchive:
             name: _Upload(BucketFolder(client, f"{self._key}/{name}", stored_by, limits)) for name in names
         }
         past = {name: found for name in names if (found := self._past(name)) is not None}
-        self._outlines = OutlineWriter(BucketOutlines(client, self._key), past)
+        self._outlines = OutlineWriter(OutlineStore.in_bucket(client, self._key), past)
 
     async def _load(self, cadence: Cadence) -> None:
         threads, uploads, newest = self._bucket.storing_threads, self._uploads, self._newest(cadence)

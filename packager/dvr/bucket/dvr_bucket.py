@@ -73,7 +73,7 @@ class DvrBucket(BucketFiles):
         key = key.rpartition("/")[0]
         found = self._date_ranges.use(key)
         if found is None:
-            found = self._date_ranges[key] = DateRangeObjects(self.storing, key)
+            found = self._date_ranges[key] = DateRangeObjects.in_bucket(self.storing, key)
         return found
 
     def open_segment(self, path: str) -> S3File:

@@ -38,7 +38,7 @@ from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.outline_cache import OutlineReader
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.stored_outlines import BucketOutlines
+from packager.dvr.stored_outlines import OutlineStore
 from packager.library.local_storage import NotFoundError
 from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
@@ -121,7 +121,7 @@ class PastPieces:
         self._outlined = f"{key} {stored_cadence.encode(cadence).decode()}"
         channel, _, name = key.rpartition("/")
         self._outlines = OutlineReader[PieceBlock](
-            BucketOutlines(bucket.client, channel, bucket.address),
+            OutlineStore.in_bucket(bucket.client, channel, bucket.address),
             name,
             f"{self._place} {self._outlined}",
             self._digest,

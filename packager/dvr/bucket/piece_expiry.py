@@ -28,7 +28,7 @@ from packager.dvr.bucket.index_pieces import (
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DvrLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.stored_outlines import BucketOutlines
+from packager.dvr.stored_outlines import OutlineStore
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import PAGE_KEYS, S3Client
 from packager.window.rendition import extension_of, stored_name
@@ -61,7 +61,7 @@ class PieceExpiry:
         self._key = key
         self._index, self._expired = f"{key}/index", f"{key}/expired"
         channel, _, rendition = key.rpartition("/")
-        self._outlines = BucketOutlines(client, channel)
+        self._outlines = OutlineStore.in_bucket(client, channel)
         self._extension = extension_of(rendition)
         self._limits = limits
         self._clock = clock

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol
 
 import structlog
 
 from media.hls.date_range import DateRange, read_date_range
 from packager.concurrency import background_task, wait_within
-from packager.past.date_range_file import StoredRanges
+from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.date_ranges import MAX_DATE_RANGES, with_arrival
 from packager.threads import SHARED_THREADS, Threads
 
@@ -30,23 +30,6 @@ RETRY_SECONDS = 5.0
 """For how long a disk, or S3, is left alone that has failed."""
 
 
-class DateRangeStore(Protocol):
-    """The date ranges of a DVR, where they stay; all of this blocks, and raises OSError where it can't."""
-
-    def within(self, begin: Fraction, end: Fraction) -> StoredRanges:
-        """Return the ranges that touch a span, whose bounds are in seconds since the epoch."""
-
-    def going_on(self) -> Sequence[DateRange]:
-        """Return the ranges whose end isn't known."""
-
-    def add(self, tags: Sequence[DateRange], before: Fraction) -> None:
-        """Append tags.
-
-        Args:
-            before: date in seconds since the epoch; ranges that ended earlier may go.
-        """
-
-
 class DateRangeLog:
     """Writes a channel's date ranges beside its DVR.
 
@@ -55,7 +38,7 @@ class DateRangeLog:
         kept_seconds: for how long ranges that are over are kept at least.
     """
 
-    def __init__(self, store: DateRangeStore, threads: Threads, channel: str, kept_seconds: float) -> None:
+    def __init__(self, store: DateRangeObjects, threads: Threads, channel: str, kept_seconds: float) -> None:
         self._store = store
         self._threads = threads
         self._channel = channel

@@ -1,6 +1,6 @@
-"""The date ranges of a channel's DVR in an S3 bucket: EXT-X-DATERANGE tags as they came, in a few objects.
+"""The date ranges of a channel's DVR, on disk or in S3: EXT-X-DATERANGE tags as they came, in a few files.
 
-Each process that stores has objects of its own, of which the newest is replaced with each tag until it is
+Each process that stores has files of its own, of which the newest is replaced with each tag until it is
 full. Their names are in the order in which they were begun. All of this blocks.
 """
 
@@ -12,7 +12,9 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import chain
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,9 +24,10 @@ from msgspec import Struct
 from media.errors import MediaError
 from media.hls.date_range import DateRange, read_date_range
 from packager.blocking_calls import ThreadFlights, in_parallel
-from packager.library.local_storage import NotFoundError
-from packager.past.date_range_file import MAX_BYTES, RangeTable, StoredRanges
+from packager.dvr.stores.file_stores import BucketStore, FileStore, FolderStore
+from packager.past.stored_ranges import MAX_BYTES, RangeTable, StoredRanges
 from packager.reader_guard import ReaderGuard
+from packager.safe_files import DataFolder
 from packager.window.model import STORERS
 
 if TYPE_CHECKING:
@@ -33,7 +36,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 FOLDER = "date-ranges"
-"""The folder of the objects, beside those of the renditions."""
+"""The folder of the objects in S3, beside those of the renditions, and the only file of earlier versions."""
+
+DISK_FOLDER = "ranges"
+"""The folder of the files on disk."""
+
+TAGS_BEGIN = b"#EXT-X-DATERANGE:"
+
+FILE_LINES = 50
+"""Lines of an earlier version's file that come into one of ours."""
 
 TAGS_TYPE = "text/plain; charset=utf-8"
 """Media type of an object."""
@@ -47,14 +58,11 @@ MAX_OBJECT_BYTES = 1 << 20
 MAX_OBJECTS = 1000
 """Most objects that are read, the newest: each start of a server with date ranges begins one."""
 
-FEW_RANGES = 256
-"""So many ranges are looked through in less than a millisecond."""
-
 READS_AT_ONCE = 16
 """Most objects that are read at once."""
 
 LOOK_SECONDS = 5.0
-"""Between two looks for new objects: what is said of a span may change for a minute behind its end."""
+"""Between two looks for new objects in S3."""
 
 _NAME = re.compile(r"([0-9]{15})-([1-9][0-9]{0,9})")
 
@@ -115,21 +123,22 @@ class DateRangeObjects:
     """The date ranges of one channel.
 
     Args:
-        client: asks S3.
-        folder: the key of the channel's DVR, without a slash at its end.
+        files: the store of their files.
+        look_seconds: how long the list of files holds; the ranges of a span may change for a minute behind
+            its end.
         clock: seconds.
         wall_clock: seconds since the epoch.
     """
 
     def __init__(
         self,
-        client: S3Client,
-        folder: str,
+        files: FileStore,
+        look_seconds: float = LOOK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._client = client
-        self._folder = f"{folder}/{FOLDER}"
+        self._files = files
+        self._look_seconds = look_seconds
         self._clock = clock
         self._wall_clock = wall_clock
         self._stored_by = 1 + secrets.randbelow(STORERS - 1)
@@ -140,6 +149,20 @@ class DateRangeObjects:
         self._objects: Mapping[str, _ReadTags] | None = None
         self._table = RangeTable()
         self._own = ""
+        self._before_first_look: Callable[[], None] = lambda: None
+
+    @classmethod
+    def in_bucket(cls, client: S3Client, key: str) -> DateRangeObjects:
+        """Return the date ranges of the DVR that has a key, without a slash at its end."""
+        return cls(BucketStore(client, f"{key}/{FOLDER}", TAGS_TYPE))
+
+    @classmethod
+    def on_disk(cls, place: Path | DataFolder) -> DateRangeObjects:
+        """Return the date ranges in the folder of a DVR."""
+        dvr = DataFolder.at(place)
+        found = cls(FolderStore(dvr / DISK_FOLDER, TAGS_BEGIN), 0.0)
+        found._before_first_look = partial(_divide_file, dvr, found._files)
+        return found
 
     def within(self, begin: Fraction, end: Fraction) -> StoredRanges:
         """Return the ranges that touch a span, whose bounds are in seconds since the epoch.
@@ -164,7 +187,7 @@ class DateRangeObjects:
         Raises:
             OSError: S3 can't take them now.
         """
-        objects = self._looks.do(FOLDER, self._look)
+        objects = self._looks.do("", self._look)
         lines = self._table.new_lines(tags)
         if not lines:
             return
@@ -177,7 +200,9 @@ class DateRangeObjects:
             newest = max((int(name.partition("-")[0]) for name in objects), default=0)
             begun = max(int(1000 * self._wall_clock()), newest + 1)
             self._own, data = str(RangesName(begun, self._stored_by)), _written(lines)
-        self._client.put(f"{self._folder}/{self._own}", data, TAGS_TYPE)
+        if is_new:
+            self._files.tidy()
+        self._files.put(self._own, data)
         with self._replacing:
             newest_objects = objects if self._objects is None else self._objects
             self._note({**newest_objects, self._own: _ReadTags.of(data)})
@@ -190,16 +215,18 @@ class DateRangeObjects:
     def _catch_up(self) -> None:
         """Find what was stored lately; while S3 is away or asked, what is known is still good."""
         if self._objects is None:
-            self._looks.do(FOLDER, self._look)
-        elif self._clock() - self._looked >= LOOK_SECONDS and not len(self._looks):
+            self._looks.do("", self._look)
+        elif self._clock() - self._looked >= self._look_seconds and not len(self._looks):
             with contextlib.suppress(OSError):
-                self._looks.do(FOLDER, self._look)
+                self._looks.do("", self._look)
 
     def _look(self) -> Mapping[str, _ReadTags]:
         """Return the objects as they are now, or were a moment ago."""
         known = self._objects
-        if known is not None and self._clock() - self._looked < LOOK_SECONDS:
+        if known is not None and self._clock() - self._looked < self._look_seconds:
             return known
+        if known is None:
+            self._before_first_look()
         self._looked = self._clock()
         listed = self._listed()
         changed = [str(one) for one in listed if known is None or not _is_read(known.get(str(one)), one)]
@@ -224,8 +251,8 @@ class DateRangeObjects:
     def _listed(self) -> Sequence[RangesName]:
         """List the newest objects, in the order in which they were begun."""
         found: list[RangesName] = []
-        for page in self._client.objects(self._folder):
-            names = (RangesName.read(one.key.removeprefix(f"{self._folder}/"), one.size) for one in page)
+        for page in self._files.list():
+            names = (RangesName.read(*one) for one in page)
             found = [*found, *(name for name in names if name is not None)][-MAX_OBJECTS:]
         size = 0
         for at, one in enumerate(reversed(found)):
@@ -235,10 +262,8 @@ class DateRangeObjects:
         return found
 
     def _read(self, name: str) -> _ReadTags | None:
-        try:
-            return _ReadTags.of(self._client.read_first(f"{self._folder}/{name}", MAX_OBJECT_BYTES)[1])
-        except NotFoundError:
-            return None
+        data = self._files.get(name, MAX_OBJECT_BYTES)
+        return _ReadTags.of(data) if data else None
 
     def _over(self, objects: Mapping[str, _ReadTags], before: Fraction) -> Iterator[str]:
         """Yield the names of the objects that may go: those of over ranges, and the oldest of too many."""
@@ -254,12 +279,25 @@ class DateRangeObjects:
         removed = set[str]()
         try:
             for name in self._over(objects, before):
-                key, one = f"{self._folder}/{name}", objects[name]
-                if one.is_whole and self._client.delete_written(key, one.size):
+                one = objects[name]
+                if one.is_whole and self._files.delete(name, one.size):
                     removed.add(name)
         except OSError as error:
-            log.warning("date ranges that are over can't be removed", folder=self._folder, reason=str(error))
+            log.warning(
+                "date ranges that are over can't be removed", place=self._files.address, reason=str(error)
+            )
         return removed
+
+
+def _divide_file(dvr: DataFolder, files: FileStore) -> None:
+    """Put the lines of an earlier version's file into files of their own, unless they can't be put now."""
+    with contextlib.suppress(OSError), dvr.open() as folder:
+        lines = folder.read(FOLDER, 2 * MAX_BYTES).splitlines(keepends=True)
+        # The last one may be cut off.
+        lines = [one for one in lines if one.startswith(TAGS_BEGIN) and one.endswith(b"\n")]
+        for number, begin in enumerate(range(0, len(lines), FILE_LINES)):
+            files.put(str(RangesName(number, 1)), b"".join(lines[begin : begin + FILE_LINES]))
+        folder.remove(FOLDER)
 
 
 def _is_read(known: _ReadTags | None, listed: RangesName) -> bool:

@@ -23,7 +23,7 @@ from packager.dvr.index import IndexLine, encode
 from packager.dvr.own_files import erase
 from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.stored_blocks import PAST
-from packager.dvr.stored_outlines import GROUP_BLOCKS, OUTLINE_FOLDER, DiskOutlines, OutlineWriter
+from packager.dvr.stored_outlines import GROUP_BLOCKS, OUTLINE_FOLDER, OutlineStore, OutlineWriter
 from packager.past.coded_outlines import OUTLINES_BEGIN
 from packager.past.outlines import BLOCK_SEGMENTS, RECORD, Outline, outlines_of, with_checksum
 from packager.safe_files import DataFolder
@@ -93,7 +93,7 @@ def put(
 
 
 def writer(dvr: Path) -> OutlineWriter:
-    return OutlineWriter(DiskOutlines(DataFolder(dvr / OUTLINE_FOLDER)), blocks(dvr))
+    return OutlineWriter(OutlineStore.on_disk(DataFolder(dvr)), blocks(dvr))
 
 
 def blocks(dvr: Path) -> Mapping[str, PastBlocks]:
@@ -310,7 +310,7 @@ def test_outlines_are_removed_with_their_blocks_and_what_isnt_ours_stays(dvr: Pa
     folder = dvr / OUTLINE_FOLDER
     for name in ("000000000000512-1", "holiday.jpg", f"{FULL[1]}0"):
         (folder / name).write_bytes(b"not ours")
-    store = DiskOutlines(DataFolder(folder))
+    store = OutlineStore.on_disk(DataFolder(dvr))
     store.remove_before(GROUP_BLOCKS * BLOCK_SEGMENTS - 1)
     assert FULL[0] in files(dvr), "of the last block there may still be something"
     store.remove_before(GROUP_BLOCKS * BLOCK_SEGMENTS)

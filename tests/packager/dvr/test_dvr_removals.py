@@ -18,7 +18,7 @@ from packager.dvr.disk_writer import Writer
 from packager.dvr.index import INDEX
 from packager.dvr.limits import DvrLimits
 from packager.dvr.segment_removal import DvrBounds, SegmentRemover
-from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
+from packager.dvr.stored_outlines import OUTLINE_FOLDER, OutlineStore
 from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.process.ffmpeg_discovery import Tools
@@ -46,7 +46,7 @@ class Stored:
         self.health = DiskHealth("test", limits.calm_writes)
         self.queue = WriteQueue(self.health, limits.waiting_bytes, limits.leaving_segments)
         self.rendition = RenditionStore(self.queue, self.folder)
-        outlines = DiskOutlines(DataFolder(path / OUTLINE_FOLDER))
+        outlines = OutlineStore.on_disk(DataFolder(path))
         self.removal = SegmentRemover(
             self.queue, {"240p": self.rendition}, self.health, bounds or DvrBounds(), limits, outlines
         )

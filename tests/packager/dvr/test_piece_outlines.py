@@ -17,7 +17,7 @@ from packager.dvr.bucket.index_pieces import PieceName
 from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, encode
 from packager.dvr.limits import DvrLimits
-from packager.dvr.stored_outlines import GROUP_BLOCKS, BucketOutlines, OutlineWriter, by_file
+from packager.dvr.stored_outlines import GROUP_BLOCKS, OutlineStore, OutlineWriter, by_file
 from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
 from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
@@ -91,7 +91,8 @@ def put_all(
 
 def writer(rendition: RenditionInBucket) -> OutlineWriter:
     """Begin as a process does that stores from now on."""
-    return OutlineWriter(BucketOutlines(rendition.bucket.storing, CHANNEL), {RENDITION: rendition.past()})
+    store = OutlineStore.in_bucket(rendition.bucket.storing, CHANNEL)
+    return OutlineWriter(store, {RENDITION: rendition.past()})
 
 
 def write_all(rendition: RenditionInBucket) -> list[str]:
@@ -141,7 +142,7 @@ def test_a_process_that_was_killed_before_an_outline_leaves_that_to_the_next_one
     put_all(rendition, timelines)
     client = MortalClient(rendition.bucket.address, S3)
     client.changes = 1
-    dying = OutlineWriter(BucketOutlines(client, CHANNEL), {RENDITION: rendition.past()})
+    dying = OutlineWriter(OutlineStore.in_bucket(client, CHANNEL), {RENDITION: rendition.past()})
     assert dying.write_next(0)
     with pytest.raises(UnavailableError):
         dying.write_next(0)

@@ -72,7 +72,7 @@ async def others_go_on(s3: SilentS3, *waiting: Callable[[], object]) -> None:
 async def test_readers_of_date_ranges_need_no_thread_while_others_ask_s3(
     silent: SilentS3,
 ) -> None:
-    ranges = DateRangeObjects(cast("S3Client", silent), "live/demo/dvr")
+    ranges = DateRangeObjects.in_bucket(cast("S3Client", silent), "live/demo/dvr")
     begin, end = Fraction(1_796_000_000), Fraction(1_797_000_000)
     readers = [lambda: ranges.within(begin, end) for _ in range(3)]
     await others_go_on(silent, lambda: ranges.add([TAG], begin), *readers)

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from media.hls.date_range import DateRange
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.precompressed_text import FilledText, PackedText
-from packager.past.date_range_file import StoredRanges
 from packager.past.growing_span import MOST_BYTES, Edge, GrowingSpan, GrowingSpans, SpanRanges
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.past.past_window import PastWindow
 from packager.past.playlists import media_playlist
+from packager.past.stored_ranges import StoredRanges
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import ReadOnlySegmentStore

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from media.hls.date_range import DateRange
-from packager.past.date_range_file import DateRangeFile
+from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.publish.date_ranges import LATE_SECONDS, DateRanges, lines_until, reach
 
 NOW = 1_795_000_000
@@ -53,7 +53,7 @@ def test_spans_behind_an_end_that_was_known_late_had_the_range(
     ranges.add(ending, 0.0)
     found = ranges.lines_within
     if is_stored:
-        file = DateRangeFile(tmp_path)
+        file = DateRangeObjects.on_disk(tmp_path)
         file.add([SHOW, ending], Fraction(0))
         found = file.within(Fraction(0), Fraction(2 * NOW)).lines_within
     # It was over for 400 s, which nobody knew.
