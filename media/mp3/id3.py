@@ -8,6 +8,7 @@ so time is linear in the bytes given.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ MAX_TRIES = 4
 
 _TITLES = frozenset({b"TIT2", b"TT2"})
 _ARTISTS = frozenset({b"TPE1", b"TP1"})
+_CHAPTER_TIMES = 16
+"""Bytes of a chapter's start and end, each in milliseconds and in bytes."""
+
 _IDENTIFIER = re.compile(rb"[A-Z0-9]+")
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """Control characters, and what separates lines and paragraphs (Unicode's categories Cc, Zl and Zp)."""
@@ -69,6 +73,26 @@ def id3v2_size(data: bytes) -> int | None:
     return ID3V2_HEADER + _syncsafe(data[6:10]) + footer
 
 
+def parse_chapters(data: bytes) -> tuple[tuple[int, int, str], ...]:
+    """Read the chapters of an ID3v2 tag (ID3v2 Chapter Frame Addendum 1.0 §3.1).
+
+    Args:
+        data: as of `parse_id3v2`.
+
+    Returns:
+        Start and end in milliseconds, and title of each, in the order of their starts.
+    """
+    found: list[tuple[int, int, str]] = []
+    for identifier, payload in _frames_of(data):
+        times = payload.find(b"\0") + 1  # the name of the element comes first
+        if identifier != b"CHAP" or not times or len(payload) < times + _CHAPTER_TIMES:
+            continue
+        start, end = struct.unpack_from(">II", payload, times)
+        parts = _id3v2_frames(memoryview(payload)[times + _CHAPTER_TIMES :], data[3])
+        found.append((start, end, _first_text([text for name, text in parts if name in _TITLES])))
+    return tuple(sorted(found))
+
+
 def parse_id3v2(data: bytes) -> Tags:
     """Read title and artist of an ID3v2 tag.
 
@@ -78,15 +102,8 @@ def parse_id3v2(data: bytes) -> Tags:
     Returns:
         The texts; empty where the tag has none or is broken.
     """
-    if id3v2_size(data) is None:
-        return Tags()
-    version, flags = data[3], data[5]
-    body = data[ID3V2_HEADER : ID3V2_HEADER + _syncsafe(data[6:10])]
-    if flags & 0x80 and version < 4:
-        body = body.replace(b"\xff\x00", b"\xff")  # ID3v2.3 §5: unsynchronisation of the tag as a whole
-    start = _extended_header(body, version) if flags & 0x40 and version > 2 else 0
     titles, artists = list[bytes](), list[bytes]()
-    for identifier, payload in _id3v2_frames(memoryview(body)[start:], version):
+    for identifier, payload in _frames_of(data):
         if identifier in _TITLES:
             titles.append(payload)
         elif identifier in _ARTISTS:
@@ -167,6 +184,18 @@ def _syncsafe(data: bytes) -> int:
 def _extended_header(body: bytes, version: int) -> int:
     # ID3v2.3 §3.2 leaves the size field out of its count, ID3v2.4 §3.2 counts it
     return int.from_bytes(body[:4], "big") + 4 if version == 3 else _syncsafe(body[:4])
+
+
+def _frames_of(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the frames of a tag; none where it is broken."""
+    if id3v2_size(data) is None:
+        return
+    version, flags = data[3], data[5]
+    body = data[ID3V2_HEADER : ID3V2_HEADER + _syncsafe(data[6:10])]
+    if flags & 0x80 and version < 4:
+        body = body.replace(b"\xff\x00", b"\xff")  # ID3v2.3 §5: unsynchronisation of the tag as a whole
+    start = _extended_header(body, version) if flags & 0x40 and version > 2 else 0
+    yield from _id3v2_frames(memoryview(body)[start:], version)
 
 
 def _id3v2_frames(body: memoryview, version: int) -> Iterator[tuple[bytes, bytes]]:

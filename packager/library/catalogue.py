@@ -405,7 +405,7 @@ class Catalogue:
             return await run(self._packaging.sequence, item.path)
         obstacle = await run(self._packaging.obstacle, item.path)
         encoded = obstacle is None and await run(self._packaging.encoded, item.path)
-        text = NO_TEXT if obstacle else await run(self._packaging.text, item.path)
+        text = await run(self._packaging.text, item.path)
         thumbnails = False if obstacle else await run(self._packaging.thumbnails, item.path)
         if self._tools is None or isinstance(item, Renditions):
             return Facts(obstacle=obstacle, text=text, thumbnails=thumbnails)

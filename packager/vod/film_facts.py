@@ -20,6 +20,7 @@ from packager.reader_guard import ReaderGuard
 from packager.transient_errors import will_pass
 from packager.vod.clip_sequence import TRACKS, ClipSequence
 from packager.vod.file_lookup import IndexedFiles, all_text_tracks, offered_indexes
+from packager.vod.index.chapters import music_chapters
 from packager.vod.index.file_index import FileIndex
 from packager.vod.playlists import CHAPTERS_NAME, title_files
 from packager.vod.segments.independent_segments import UNKNOWN, is_drawable
@@ -77,6 +78,12 @@ class FilmFacts:
             raise BusyError(str(error)) from error
         return False
 
+    def _is_music_with_chapters(self, name: str) -> bool:
+        if not name.lower().endswith(".mp3"):
+            return False
+        with self._files.open(name) as file:
+            return bool(music_chapters(name, file.pread))
+
     def colour(self, name: str) -> Colour | None:
         """Return the colours of a film's picture, of those too that only a decoder reads; None if unknown."""
         try:
@@ -92,6 +99,8 @@ class FilmFacts:
         """Return the subtitles and chapters of a file or title."""
         try:
             with ReaderGuard(name):
+                if self._is_music_with_chapters(name):
+                    return TextFacts(chapters=f"{name}/{CHAPTERS_NAME}")
                 found = [
                     replace(one, sidecars=self._files.sidecars(one.path))
                     for one in self._files.resolve(name, played=False)

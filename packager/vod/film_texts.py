@@ -8,7 +8,7 @@ from __future__ import annotations
 from media.mp4.text.chapters import Chapter
 from packager.library.local_storage import NotFoundError
 from packager.vod.file_lookup import IndexedFile, IndexedFiles, all_text_tracks
-from packager.vod.index.chapters import chapters_within, read_chapters
+from packager.vod.index.chapters import chapters_within, music_chapters, read_chapters
 from packager.vod.segments.clip import WHOLE, Clip, clipped
 from packager.vod.text.text_tracks import TextTrack, mp4_segment, webvtt_segment
 
@@ -74,11 +74,13 @@ class FilmTexts:
     def chapters(self, name: str, clip: Clip = WHOLE) -> list[Chapter]:
         """Return a film's chapters; NotFoundError if there are none."""
         with self._files.open(name) as file:
-            index = self._files.index(file)
-            found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
-        if clip != WHOLE:
-            times = clipped(index, clip).text.times
-            found = chapters_within(found, int(times[0]), int(times[-1]))
+            found = music_chapters(name, file.pread) if clip == WHOLE else []
+            if not found:
+                index = self._files.index(file)
+                found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
+                if clip != WHOLE:
+                    times = clipped(index, clip).text.times
+                    found = chapters_within(found, int(times[0]), int(times[-1]))
         if not found:
             raise NotFoundError(f"{name} has no chapters")
         return found

@@ -50,6 +50,10 @@ def music(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
             *["-map", "0", "-map", "1", "-c:v", "copy", "-disposition:v", "attached_pic"],
         ]
         subprocess.run([*command, *words, *tags, str(root / "Album" / f"{number}.mp3")], check=True)
+    chapters = [f"[CHAPTER]\nTIMEBASE=1/1\nSTART={a}\nEND={a + 20}\ntitle={a}\n" for a in (0, 20, 40)]
+    (listed := root / "chapters.txt").write_text(";FFMETADATA1\n" + "".join(chapters))
+    words = ["-i", str(root / "Album" / "1.mp3"), "-i", str(listed), "-map_chapters", "1", "-c", "copy"]
+    subprocess.run([*command, *words, str(root / "book.mp3")], check=True)
     with start_server("--library", str(root), "--port", "0") as server:
         yield server
 
@@ -105,3 +109,12 @@ async def test_a_cover_that_is_gone_leaves_no_broken_picture(browser: Browser, m
     await tab.until("headwater.video.currentTime > 0.5 && !document.getElementById('cover')")
     assert await tab.value("document.documentElement.scrollWidth") <= 360
     await tab.page.context.close()
+
+
+async def test_a_book_in_mp3_has_its_chapters(tab: Tab) -> None:
+    await tab.open("library/book.mp3")
+    chapters = tab.page.get_by_role("list", name="Chapters")
+    await chapters.get_by_role("button", name="40").click()
+    assert await chapters.get_by_role("button").all_text_contents() == ["0", "20", "40"]
+    await tab.until("headwater.video.currentTime >= 40 && headwater.video.currentTime < 60")
+    await tab.until("document.querySelector('#chapters [aria-current]')?.textContent === '40'")

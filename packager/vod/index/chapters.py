@@ -9,9 +9,10 @@ from fractions import Fraction
 import msgspec
 
 from media.errors import MalformedError, MediaError, TooLargeError
+from media.mp3.id3 import ID3V2_HEADER, id3v2_size, parse_chapters
 from media.mp4.movie.movie import Movie
 from media.mp4.movie.sample_table import SampleTable
-from media.mp4.text.chapters import Chapter, chapter_title, parse_chapter_list
+from media.mp4.text.chapters import Chapter, chapter_title, parse_chapter_list, printable
 from packager.vod.movie.edit_list import apply_edit_list
 from packager.vod.movie.movie_reader import Read
 from packager.vod.text.cues import MAX_SAMPLE_BYTES, TextLimits
@@ -20,6 +21,9 @@ DATA_ID = "com.apple.hls.chapters"
 """Apple's name for them in EXT-X-SESSION-DATA."""
 
 MAX_CHAPTERS = 1000
+
+MAX_TAG_BYTES = 2 << 20
+"""Most bytes of a tag that are read: chapters may be behind a cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,22 @@ def read_chapters(source: ChapterSource, read: Read, duration: Fraction, lead_in
     ends = [*(start for start, _ in placed[1:]), end]
     parts = zip(placed, ends, strict=False)
     return [Chapter(start, stop, title) for (start, title), stop in parts if stop > start]
+
+
+def music_chapters(name: str, read: Read) -> list[Chapter]:
+    """Read the chapters of an MP3 file's tag; none of other files, which aren't packaged either.
+
+    Args:
+        read: as of `read_chapters`.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    size = id3v2_size(read(0, ID3V2_HEADER)) if name.lower().endswith(".mp3") else None
+    if size is None:
+        return []
+    listed = parse_chapters(read(0, min(size, MAX_TAG_BYTES)))[:MAX_CHAPTERS]
+    return [Chapter(start, end, printable(title)) for start, end, title in listed if start < end]
 
 
 def chapters_within(chapters: Sequence[Chapter], begin: int, end: int) -> list[Chapter]:

@@ -1,4 +1,5 @@
 import json
+import struct
 import subprocess
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from media.mp3.id3 import (
     id3v2_size,
     is_whole_id3v2,
     parse_ape,
+    parse_chapters,
     parse_id3v1,
     parse_id3v2,
     parse_trailer,
     write_id3v2,
 )
 from packager.process.ffmpeg_discovery import Tools
+from tests.packager.films import probe, run_ffmpeg
 
 
 def syncsafe(size: int) -> bytes:
@@ -182,3 +185,27 @@ def test_a_written_tag_is_that_of_the_standard() -> None:
 def test_a_frame_that_can_not_be_written_is_refused(name: str, text: str) -> None:
     with pytest.raises(ValueError):
         write_id3v2([(name, text)])
+
+
+@pytest.mark.parametrize("version", ["3", "4"])
+def test_chapters_of_a_tag_are_those_that_ffprobe_lists(version: str, tmp_path: Path) -> None:
+    listed, path = tmp_path / "chapters.txt", tmp_path / "book.mp3"
+    times = [(0, 4000, "One"), (4000, 9500, "Zwei & <drei>"), (9500, 12000, "三")]
+    text = "".join(f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={a}\nEND={b}\ntitle={c}\n" for a, b, c in times)
+    listed.write_text(f";FFMETADATA1\n{text}")
+    made = f"-f lavfi -i sine=440:d=12 -i {listed} -map_chapters 1 -c:a libmp3lame -id3v2_version {version}"
+    run_ffmpeg(*made.split(), path)
+    asked = [
+        (round(1000 * float(one["start_time"])), round(1000 * float(one["end_time"])), one["tags"]["title"])
+        for one in probe(path, "-show_chapters")["chapters"]
+    ]
+    assert asked == times
+    assert list(parse_chapters(path.read_bytes())) == asked
+
+
+def test_chapters_that_are_cut_off_or_have_no_title() -> None:
+    frame = b"CHAP" + struct.pack(">IH", 20, 0) + b"c1\0" + struct.pack(">4I", 5, 9, 0, 0) + b"\0"
+    tag = b"ID3\3\0\0\0\0\0" + bytes([2 * len(frame)]) + frame + frame
+    for size in range(len(tag)):
+        assert set(parse_chapters(tag[:size])) <= {(5, 9, "")}
+    assert parse_chapters(tag) == ((5, 9, ""), (5, 9, ""))
