@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,10 @@ class ChangingServer:
     def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
         """Send a request with the admin token."""
         content = {} if body is None else {"json": body}
-        return httpx.request(
-            method, f"{self.url}{path}", headers=BEARER, timeout=CLIENT_SECONDS, **content, **more
+        return patient(
+            lambda: httpx.request(
+                method, f"{self.url}{path}", headers=BEARER, timeout=CLIENT_SECONDS, **content, **more
+            )
         )
 
     def states(self) -> dict[str, str]:
@@ -75,6 +77,18 @@ class ChangingServer:
 
     def await_state(self, name: str, state: str) -> None:
         wait_for(lambda: self.states().get(name) == state, what=f"{name} {state}")
+
+
+def patient(send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Send a request until it isn't refused for those that came in the same second."""
+    answers = list[httpx.Response]()
+
+    def has_come() -> bool:
+        answers.append(send())
+        return answers[-1].status_code != 429
+
+    wait_for(has_come, what="a turn")
+    return answers[-1]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import EventAnswers, EventsEndpoint
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from origin.token_relay.answer_channels import AnswerChannels, AnswerKeeping, last_events
-from origin.token_relay.limits import KEPT_EVENTS, TokenRelayLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import TokenRelay, TokenRelayOptions, answer_options
 from origin.token_relay.routes import routes
 from origin.token_relay.upstream import Upstream, UpstreamOptions
@@ -150,7 +150,7 @@ async def relaying(
     kept = channel_limits or ChannelLimits()
     kept = replace(
         kept,
-        history=KEPT_EVENTS,
+        history=limits.kept_events,
         history_bytes=limits.kept_bytes,
         queue_bytes=limits.kept_bytes,
         close_seconds=LIMIT,

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from origin.access.address_tokens import PLAYLISTS, Token, has_clip, is_plain
 from origin.access.token_keys import EXPIRED, NOT_VALID, TokenKeys
 from origin.access.viewer_sessions import ViewerSession, ViewerSessions
+from origin.http.channel_patterns import ANY, template_of
 from origin.vod.addresses import PREFIX, find_address
 from packager.library.title_files import RENDITION
 
@@ -32,7 +33,7 @@ class ProtectedAddresses:
         library: whether files of the library do that are in none of the folders.
         folders: whether those in a folder do, by its path; the longest path counts. The path may be that of a
             film, or of a title, to which its files belong.
-        channels: whether a live channel does, by its name, stations in HLS among them.
+        channels: whether a live channel does, by its name, stations in HLS among them; or those of a pattern.
         recordings: whether recordings of a channel do, by its name; those of others are as their channels.
         stations: whether a station does, by its name.
         events: whether an event channel does, by its name.
@@ -114,10 +115,9 @@ class ProtectedAddresses:
         if area in ("media", "vod") and self.has_files:
             return (path,) if self.has_file(rest) or not is_plain(path) else ()
         if area == "live":
-            name, _, below = rest.partition("/")
-            is_recorded = below.startswith("recordings/") and name in self._recordings
-            if not (self._recordings if is_recorded else self._channels).get(name):
+            if not self._has_signed_channel(rest):
                 return ()
+            name = rest.partition("/")[0]
             return (path, f"/radio/{name}") if name in self.simulcasts else (path,)
         if area == "radio" or (area == "events" and rest.startswith("radio/")):
             # A station's playlist files and title events are for those who may listen.
@@ -131,13 +131,27 @@ class ProtectedAddresses:
             return (path,) if self._events.get(rest) else ()
         return ()
 
+    def _has_signed_channel(self, rest: str) -> bool:
+        """Return whether what is below ``/live/`` needs a token: a channel of its name, or of a pattern.
+
+        The first segment is a channel's name, or the first two are that of a pattern's channel, which may be
+        there or not: if either needs a token, the address does.
+        """
+        first, _, below = rest.partition("/")
+        for name, own in ((first, below), (f"{first}/{ANY}", below.partition("/")[2])):
+            is_recorded = own.startswith("recordings/") and name in self._recordings
+            if (self._recordings if is_recorded else self._channels).get(name):
+                return True
+        return False
+
     def may_include(self, playlist: str, film: str) -> bool:
         """Return whether a playlist of clips may have parts of a film, which mustn't be less open than it."""
         return self.has_file(playlist) or not self.has_file(film)
 
     def hides_recordings(self, channel: str) -> bool:
         """Return whether recordings of a channel need a token that everybody may watch."""
-        return bool(self._recordings.get(channel)) and not self._channels.get(channel)
+        name = channel if channel in self._channels else template_of(channel)
+        return bool(self._recordings.get(name)) and not self._channels.get(name)
 
     def has_file(self, name: str) -> bool:
         """Return whether a file of the library, or what is made of it, needs a token.

@@ -91,8 +91,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     relay_request_bytes: Annotated[int, Meta(ge=1, le=1 << 28)] = 4 << 20
     """Largest body of a request to a relay."""
     relay_answer_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 64 << 20
-    """Longest answer of an upstream server. It is kept for readers who come later, in up to four times as
-    much memory; of more than 262,144 events the newest."""
+    """Longest answer of an upstream server. It is kept for readers who come later, in about as much
+    memory."""
     relay_silent_seconds: Seconds = 300.0
     """Time after which an upstream server that sends nothing is given up."""
     relay_answer_seconds: Seconds = 3600.0

@@ -57,23 +57,28 @@ class CaughtUpGroups:
         return found
 
     def prepare(self, end: int, bytes_at_once: int) -> Iterator[None]:
-        """Write many or large events format by format: a megabyte of line ends takes a while."""
-        for (form, _), group in tuple(self._groups.items()):
-            size = 0
+        """Write a frame of many or large events format by format: a megabyte of line ends takes a while."""
+        for (form, chunked), group in tuple(self._groups.items()):
+            parts, size = list[bytes](), 0
             for sequence in range(self.position, end):
                 if not group or sequence < self._events.first:
                     break
-                size += len(self._events.between(sequence, sequence + 1)[0].written(form))
+                parts.append(self._events.between(sequence, sequence + 1)[0].written(form))
+                size += len(parts[-1])
                 if size >= bytes_at_once:
                     size = 0
                     yield
+            else:
+                data = b"".join(parts)
+                self._frames[form, chunked, self.position, end] = as_chunk(data) if chunked else data
             if size:
                 yield
 
     def begin(self, end: int) -> list[ChannelReader]:
         """Begin a frame of all events before one; return the members for whom they aren't all kept."""
         self.frame_start, self.position = self.position, end
-        self._frames.clear()
+        span = self.frame_start, end
+        self._frames = {key: frame for key, frame in self._frames.items() if key[2:] == span}
         lagged: list[ChannelReader] = []
         for (form, chunked), group in self._groups.items() if self.frame_start < end else ():
             try:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from origin.events.formats import Format
 from origin.events.sse_writer import with_line_feeds
+from origin.fan_out.packed_blocks import PackedBlocks
 from origin.fan_out.ring import Cursor, Ring
 
 IDENTITY_CHARS = 64
@@ -56,11 +58,28 @@ class Event(Struct, frozen=True, dict=True, tag="event"):
         return f"{self.epoch}-{self.offset}"
 
     def written(self, form: Format) -> bytes:
-        """Return its bytes in a format; they are written once for all readers."""
+        """Return its bytes in a format; while it is new they are written once for all readers."""
         found = self._written.get(form.name)
         if found is None:
             found = self._written[form.name] = form.write(self.name, self.data, self.identity)
         return found
+
+
+_ROWS = msgspec.msgpack.Decoder(list[tuple[str, int, str, str, float, int, int]])
+
+
+class PackedEvents(PackedBlocks[Event]):
+    """The events of a log, of which the older ones are MessagePack."""
+
+    __slots__ = ()
+
+    def pack(self, blocks: Sequence[Event]) -> bytes:
+        """Return events as rows."""
+        return msgspec.msgpack.encode([astuple(event) for event in blocks])
+
+    def unpack(self, data: bytes) -> Sequence[Event]:
+        """Return the events of rows."""
+        return [Event(*row) for row in _ROWS.decode(data)]
 
 
 def is_identity(text: str) -> bool:
@@ -177,7 +196,7 @@ class EventLog:
         self._most_epochs = most_epochs
         self._seconds = seconds
         self._clock = clock
-        self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity)
+        self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity, PackedEvents())
         # The earlier epochs, the newest first, each with the number here of what is before its first event.
         self._past: tuple[tuple[PastEpoch, int], ...] = ()
 

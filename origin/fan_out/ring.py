@@ -7,9 +7,10 @@ evicted gets ``LaggedError``. Blocks may hold anything, such as audio or events.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
+
+from origin.fan_out.packed_blocks import PackedBlocks
 
 
 class LaggedError(Exception):
@@ -50,6 +51,7 @@ class Ring(Generic[BlockT, CursorT]):
     Args:
         capacity: bytes that are kept at most.
         most_blocks: how many are kept at most; None for no such limit.
+        blocks: keeps them; None for a dictionary.
     """
 
     __slots__ = (
@@ -63,10 +65,12 @@ class Ring(Generic[BlockT, CursorT]):
         "size",
     )
 
-    def __init__(self, capacity: int, most_blocks: int | None = None) -> None:
+    def __init__(
+        self, capacity: int, most_blocks: int | None = None, blocks: PackedBlocks[BlockT] | None = None
+    ) -> None:
         self.capacity = capacity
         self._most_blocks = most_blocks
-        self._blocks: dict[int, BlockT] = {}
+        self._blocks: dict[int, BlockT] | PackedBlocks[BlockT] = {} if blocks is None else blocks
         # Numbers of the oldest block that is kept, and of the next one.
         self.first_sequence = self.next_sequence = 0
         # Bytes held, and the offset behind the newest byte since the ring was made.
@@ -116,7 +120,8 @@ class Ring(Generic[BlockT, CursorT]):
 
         Its ``start`` is to be ``start`` minus its size.
         """
-        is_full = self._most_blocks is not None and len(self._blocks) >= self._most_blocks
+        count = self.next_sequence - self.first_sequence
+        is_full = self._most_blocks is not None and count >= self._most_blocks
         if is_full or self.size + block.size > self.capacity:
             return False
         self.first_sequence -= 1
@@ -131,7 +136,7 @@ class Ring(Generic[BlockT, CursorT]):
 
     def _drop_excess(self) -> None:
         most = math.inf if self._most_blocks is None else self._most_blocks
-        while self.size > self.capacity or len(self._blocks) > most:
+        while self.size > self.capacity or self.next_sequence - self.first_sequence > most:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
@@ -164,10 +169,10 @@ class Ring(Generic[BlockT, CursorT]):
 
     def lag(self, cursor: CursorT) -> int:
         """Count the bytes that a reader has not read; at most ``size`` if it lags."""
+        if cursor.sequence < self.first_sequence:
+            return self.size
         block = self._blocks.get(cursor.sequence)
-        if block is not None:
-            return self.end - block.start
-        return self.size if cursor.sequence < self.first_sequence else 0
+        return 0 if block is None else self.end - block.start
 
     def between(self, first: int, end: int, most_bytes: int | None = None) -> list[BlockT]:
         """Return the blocks from one number up to another, which isn't included.
@@ -182,13 +187,10 @@ class Ring(Generic[BlockT, CursorT]):
         """
         if first < self.first_sequence:
             raise LaggedError
-        end = min(end, self.next_sequence)
-        if most_bytes is not None and first < end:
-            # By bisection, as the result may be a small part of all blocks.
-            enough = self._blocks[first].start + most_bytes
-            end = min(bisect_left(range(first, end), enough, key=self._end_of) + first + 1, end)
-        return [self._blocks[sequence] for sequence in range(first, end)]
-
-    def _end_of(self, sequence: int) -> int:
-        block = self._blocks[sequence]
-        return block.start + block.size
+        blocks, size = list[BlockT](), 0
+        for sequence in range(first, min(end, self.next_sequence)):
+            if most_bytes is not None and size >= most_bytes:
+                break
+            blocks.append(block := self._blocks[sequence])
+            size += block.size
+        return blocks

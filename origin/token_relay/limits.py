@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from origin.events.event_log import EVENT_OVERHEAD
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 LINE_BYTES = 1 << 20
 """Most bytes of one event that the readers of a relay's channel get; its callers get whole answers."""
-
-KEPT_EVENTS = 1 << 18
-"""Most events of one answer that are kept for readers who come later: each takes a kilobyte or less."""
 
 LEFT_SECONDS = 0.3
 """For how long an answer goes on after its last reader has left."""
@@ -60,5 +58,13 @@ class TokenRelayLimits:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of a ring that has room for one answer, its error and its end."""
-        return self.answer_bytes + 2 * LINE_BYTES
+        """Bytes of a ring that has room for one answer, its error and its end.
+
+        Each event counts for more in a ring than in the answer; those of models are longer than that.
+        """
+        return 2 * (self.answer_bytes + LINE_BYTES)
+
+    @property
+    def kept_events(self) -> int:
+        """The most events that such a ring can have."""
+        return self.kept_bytes // EVENT_OVERHEAD

@@ -20,7 +20,7 @@ from origin.token_relay.completion import RESTART, Completion, CompletionContext
 from origin.token_relay.completion_request import CompletionRequest, UpstreamRequest
 from origin.token_relay.dialects import CHAT, Dialect
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import KEPT_EVENTS, TokenRelayLimits
+from origin.token_relay.limits import TokenRelayLimits
 from packager.step_budget import StepBudget
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def answer_options(given: ChannelLimits, limits: TokenRelayLimits) -> EventChann
     """
     whole = replace(
         given,
-        history=KEPT_EVENTS,
+        history=limits.kept_events,
         history_seconds=0.0,
         history_bytes=limits.kept_bytes,
         queue_bytes=limits.kept_bytes,

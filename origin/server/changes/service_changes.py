@@ -78,11 +78,13 @@ class ServiceChanges:
         else:
             if after is not None and self._stores(after, config):
                 await services.hold_data()
+            # What may fail comes first: the service of before goes on then.
+            made = None if after is None else await self._with_secrets(after)
             if change.before is not None:
                 await self._remove(change.name)
                 log.info("a service was removed", table=f"{self.section} {change.name!r}")
-            if after is not None:
-                await self._add(await self._with_secrets(after), config)
+            if made is not None:
+                await self._add(made, config)
                 log.info("a service was added", table=f"{self.section} {change.name!r}")
         services.config = config
 

@@ -33,7 +33,7 @@ from origin.events.history_files import HistoryRoom
 from origin.events.limits import EventLimits
 from origin.server.services.limits import Limits
 from origin.token_relay.answer_channels import last_events
-from origin.token_relay.limits import KEPT_EVENTS, TokenRelayLimits
+from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import RelayMaker, TokenRelay, answer_options, relay_limits
 from packager.safe_files import DataFolder
 from packager.threads import ThreadLimits, Threads
@@ -266,7 +266,9 @@ def event_channel_options(
 
     The longest answers are whole in rings of their own, which go with their readers; this one stays.
     """
-    relayed, relayed_bytes = (0, 0) if options.relay is None else (KEPT_EVENTS // 4, relay.kept_bytes // 4)
+    relayed, relayed_bytes = (
+        (0, 0) if options.relay is None else (relay.kept_events // 8, relay.kept_bytes // 8)
+    )
     return EventChannelOptions(
         replay=options.replay,
         presence=options.presence,

@@ -193,13 +193,9 @@ class ConfigReload:
             try:
                 changing.check(change)
                 await changing.carry_out(change)
-            except UnchangeableError as error:
+            except (UnchangeableError, OSError, CommandError) as error:
                 log.warning("a table can't change now", table=f"{section} {name!r}", reason=str(error))
                 continue
-            except (OSError, CommandError) as error:
-                # The former channel or station has ended all the same.
-                log.error("a table can't be used", table=f"{section} {name!r}", reason=str(error))
-                after = None
             in_effect.pop(name, None)
             if after is not None:
                 in_effect[name] = after

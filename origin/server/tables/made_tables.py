@@ -181,6 +181,8 @@ class MadeTables:
         return KnownTable(table, is_made=True, is_new=is_new, made_key=fresh)
 
     def _check_free(self, reload: ConfigReload, section: str, name: str) -> None:
+        if reload.file.cluster.url:
+            raise RefusedChangeError(409, "the nodes of a cluster share no tables: change each node's file")
         if self._book is None:
             raise RefusedChangeError(
                 409, "nothing that is made here would survive a restart: set server.data"

@@ -73,8 +73,7 @@ class ChangingTables(Protocol):
 
         Raises:
             UnchangeableError: not now; nothing has changed.
-            OSError: what the table makes can't be made; what was there before has ended.
-            CommandError: likewise, for a reason that the administrator has to mend.
+            OSError, CommandError: likewise, for a reason that the administrator has to mend.
         """
 
 

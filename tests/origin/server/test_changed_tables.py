@@ -117,6 +117,19 @@ def test_tables_come_change_and_go_while_others_are_watched(tmp_path: Path) -> N
             assert (described["name"], described["restarts"]) == ("watched", 0)
 
 
+def test_a_table_whose_key_can_not_be_read_leaves_the_channel_of_before(tmp_path: Path) -> None:
+    table = ROOM.replace('publish_key = "a-key-of-the-room"\n', "")
+    with changing_server(tmp_path, DATA + table) as server:
+        server.await_state("live/room", "idle")
+        (tmp_path / "data" / ".secrets.toml").chmod(0o644)
+        assert server.reload(DATA + table + 'dvr = "1h"\n') == ["live 'room' (dvr)"]
+        assert "others may have read it" in server.server.text()
+        assert server.states() == {"live/room": "idle"}
+        (tmp_path / "data" / ".secrets.toml").chmod(0o600)
+        assert server.reload(DATA + table + 'dvr = "1h"\n') == []
+        assert server.states() == {"live/room": "idle"}
+
+
 def test_a_channel_that_changes_begins_anew_with_what_it_had_kept(tmp_path: Path) -> None:
     with changing_server(tmp_path, DATA + WATCHED) as server:
         wait_for(lambda: playlist(server), what="the channel's first segments")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ import httpx
 import jwt
 import pytest
 
-from tests.changing_server import DATA, HEAD, ChangingServer, changing_server
+from tests.changing_server import DATA, HEAD, ChangingServer, changing_server, patient
 from tests.completion_server import Asked, completing
 from tests.fork_server import HEADWATER
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.patience import CLIENT_SECONDS
-from tests.waiting import wait_for
+from tests.redis_server import RedisServer
 
 PUBLISHED = {"source": "publish", "ladder": ["source"]}
 SECRET = "a-secret-that-only-the-backend-knows"
@@ -188,23 +188,11 @@ def test_what_can_not_be_is_refused_with_the_message_of_the_file_and_changes_not
 ) -> None:
     method, address, body, status, line = REFUSED[case]
     before = shared.states()
-    answer = patient(lambda: shared.ask(method, address, body))
+    answer = shared.ask(method, address, body)
     assert answer.status_code == status, answer.text
     assert line in answer.text
     assert len(answer.text.splitlines()) == 1
     assert shared.states() == before
-
-
-def patient(send: Callable[[], httpx.Response]) -> httpx.Response:
-    """Send a request until it isn't refused for those that came in the same second."""
-    answers = list[httpx.Response]()
-
-    def has_come() -> bool:
-        answers.append(send())
-        return answers[-1].status_code != 429
-
-    wait_for(has_come, what="a turn")
-    return answers[-1]
 
 
 BODIES = {
@@ -268,6 +256,14 @@ def test_without_a_data_folder_nothing_is_made(tmp_path: Path) -> None:
     with changing_server(tmp_path, HEAD) as server:
         answer = server.ask("PUT", "/api/live/room", PUBLISHED)
         assert (answer.status_code, "server.data" in answer.text) == (409, True)
+
+
+def test_in_a_cluster_nothing_is_made_on_one_node_alone(tmp_path: Path, redis_server: RedisServer) -> None:
+    cluster = f'[cluster]\nurl = "{redis_server.url}"\n'
+    with changing_server(tmp_path, DATA + cluster) as server:
+        answer = server.ask("PUT", "/api/live/room", PUBLISHED)
+        assert (answer.status_code, "server.data" in answer.text) == (409, False)
+        assert "nodes of a cluster" in answer.text
 
 
 @pytest.mark.promise("headwater export")

@@ -12,6 +12,7 @@ import pytest
 from origin.events.channel import END
 from tests.completion_server import KEY, Asked, chunk, streaming, tokens
 from tests.event_server import NDJSON, TOKEN, WAYS, Got, Way
+from tests.eventstream import read
 from tests.relay_server import STREAMED, has_answered, reading_answer, relaying
 from tests.waiting import until
 
@@ -71,6 +72,31 @@ async def test_very_many_tiny_events_in_one_piece_hold_nobody_up() -> None:
         await server.ask()
         await until(lambda: has_answered(server))
         assert server.channel.published == count + 2
+
+
+async def test_an_answer_is_whole_for_late_readers_however_many_events_it_has() -> None:
+    pieces, each = 300, 1000
+    token = json.dumps({"choices": [{"index": 0, "delta": {"content": "a"}}]})
+    piece = f"data: {token}\n\n".encode() * each
+
+    async def script(asked: Asked) -> None:
+        await asked.head()
+        for _ in range(pieces):
+            await asked.raw(piece)
+        await asked.event("[DONE]")
+        await asked.end()
+
+    async with relaying(script) as server:
+        await server.ask()
+        await until(lambda: has_answered(server))
+        assert server.channel.published == pieces * each + 2
+        assert server.channel.log.first == 0
+        late = await server.open("accept: text/event-stream", "last-event-id: e-0")
+        stream = b""
+        while not (messages := read(stream)):
+            stream += await late.chunk()
+        assert (messages[0].last_id, messages[0].data) == ("e-1", token)
+        late.abort()
 
 
 async def test_the_upstream_server_gets_what_was_asked_for_with_its_own_key_alone() -> None:
