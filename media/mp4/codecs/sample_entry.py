@@ -204,6 +204,8 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
     configuration, describe = _VIDEO[kind]
     if configuration not in boxes:
         raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
+    if configuration == b"hvcC":
+        boxes[b"hvcC"] = _without_notes(boxes[b"hvcC"])
     codec, supplemental = describe(kind.decode(), payload_of(boxes[configuration])), None
     if kind in _BASE_LAYERS:
         if dolby is None:
@@ -250,26 +252,27 @@ def _coded_aspect(kind: bytes, configuration: bytes) -> tuple[int, int]:
 
 
 def without_parameter_sets(entry: SampleEntry) -> SampleEntry | None:
-    """Convert a ``hev1`` entry to ``hvc1`` (ISO/IEC 14496-15 §8.4.1.1), which Apple's players require.
+    """Convert ``hev1`` to ``hvc1`` (ISO/IEC 14496-15 §8.4.1.1), or ``avc3`` to ``avc1`` (§5.4.2.1).
 
-    The caller must have checked that no sample has parameter sets of its own. Return None if the
-    configuration lacks parameter sets, or the entry isn't ``hev1``.
+    Apple's players require ``hvc1``. The caller must have checked that no sample has parameter sets of its
+    own. Return None if the configuration lacks parameter sets, or the entry is of another kind.
     """
-    kinds = {b"hev1": b"hvc1", b"dvhe": b"dvh1"}
-    hvcc = next((payload_of(one) for one in entry.boxes if one[4:8] == b"hvcC"), b"")
-    if entry.kind not in kinds:
-        return None
+    kind = _WITH_SETS.get(entry.kind)
+    avcc, hvcc = (
+        next((payload_of(one) for one in entry.boxes if one[4:8] == name), b"") for name in (b"avcC", b"hvcC")
+    )
     complete, told = bytearray(hvcc), set[int]()
     try:
+        if kind is None or (avcc and len(avc_parameter_sets(avcc)) < 2):
+            return None
         for begin, units in hevc_arrays(hvcc):
             complete[begin] |= 0x80  # §8.3.3.1.2: array_completeness
             if units:
                 told.add(hvcc[begin] & 63)
     except MalformedError:
         return None
-    if not {32, 33, 34} <= told:
+    if not avcc and not told >= _HEVC_SETS:
         return None
-    kind = kinds[entry.kind]
     supplemental = entry.supplemental_codec
     return replace(
         entry,
@@ -278,6 +281,30 @@ def without_parameter_sets(entry: SampleEntry) -> SampleEntry | None:
         boxes=tuple(box(b"hvcC", complete) if one[4:8] == b"hvcC" else one for one in entry.boxes),
         supplemental_codec=None if supplemental is None else _ENHANCED[kind] + supplemental[4:],
     )
+
+
+def _without_notes(hvcc: bytes) -> bytes:
+    """Return a whole ``hvcC`` with parameter sets alone: encoders put notes about themselves into it, too."""
+    payload = payload_of(hvcc)
+    try:
+        arrays = [(payload[begin], units) for begin, units in hevc_arrays(payload)]
+    except MalformedError:
+        return hvcc
+    sets = [(head, units) for head, units in arrays if head & 63 in _HEVC_SETS]
+    if len(sets) == len(arrays):
+        return hvcc
+    written = [payload[:22], bytes([len(sets)])]
+    for head, units in sets:
+        written.append(struct.pack(">BH", head, len(units)))
+        written += [len(unit).to_bytes(2, "big") + unit for unit in units]
+    return box(b"hvcC", b"".join(written))
+
+
+_HEVC_SETS = {32, 33, 34}
+"""NAL unit types of HEVC's parameter sets (ISO/IEC 23008-2 table 7-1)."""
+
+_WITH_SETS = {b"hev1": b"hvc1", b"dvhe": b"dvh1", b"avc3": b"avc1"}
+"""Kinds of sample entries whose samples may have parameter sets, and those whose samples may not."""
 
 
 def _sound(kind: bytes, body: bytes) -> SampleEntry:

@@ -15,8 +15,7 @@ import numpy as np
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.codecs.decodable_entry import decodable_picture, decodable_sound, fixed_packing
-from media.mp4.codecs.random_access import Access, sample_starts
-from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry, without_parameter_sets
+from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
 from media.mp4.codecs.silence import silent_frame
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.languages import language_tag
@@ -34,6 +33,7 @@ from packager.reader_guard import ReaderGuard
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
 from packager.vod.index.limits import IndexCacheLimits
+from packager.vod.index.repeated_sets import with_sets_apart
 from packager.vod.index.segment_boundaries import cut_at_sync, cut_at_times
 from packager.vod.index.still_pictures import cut_at_still_pictures, repeated_bytes
 from packager.vod.movie.bounded_references import BoundedRead, require_few_repeats
@@ -65,9 +65,6 @@ _LONG_BYTES = 16 << 20
 
 _MEDIA = (b"vide", b"soun")
 """Handlers of pictures and of sound."""
-
-MAX_PICTURES_LOOKED_AT = 16
-"""Pictures at cuts whose parameter sets are looked for, before it is said that there are none."""
 
 SHORTEST_DIFFERENCE = Fraction(1, 10)
 """Seconds by which tracks may differ in length until the shorter ones are made as long."""
@@ -106,16 +103,13 @@ def read_index(
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    read = BoundedRead(read, size, limits.containers)
+    whole_file = read
+    read = BoundedRead(whole_file, size, limits.containers)
     found = read_movie(read, size, limits.movie, limits.containers, reserve)
     index = index_movie(found.movie, found.nbytes, size, limits, found.assembled, reserve)
     if found.cut_short is not None:
         index = replace(index, left_out=(*index.left_out, found.cut_short))
-    entry = None if index.video is None else without_parameter_sets(index.video.entry)
-    if index.video is None or entry is None or _have_parameter_sets(index.video, index.reading(read)):
-        return index
-    init = index.video.init.replace(index.video.entry.render(), entry.render())
-    return replace(index, tracks=(replace(index.video, entry=entry, init=init), *index.sounds))
+    return with_sets_apart(index, whole_file)
 
 
 def read_beginning(
@@ -130,22 +124,6 @@ def read_beginning(
     if size <= beginning or size > limits.containers.transport.file_bytes or not is_packet_stream(read):
         return None
     return read_index(read, beginning, limits, reserve)
-
-
-def _have_parameter_sets(track: OfferedTrack, read: Read) -> bool:
-    """Return whether a first picture of some segments has parameter sets, or can't be decoded itself."""
-    look, step = sample_starts(track.entry), -(-len(track.sizes) // MAX_PICTURES_LOOKED_AT)
-    for cut in track.cuts[:-1:step].tolist():
-        sample = track.samples.samples(cut, cut + 1)
-        offset = int(sample.offset[0])
-
-        def read_sample(position: int, length: int, offset: int = offset) -> bytes:
-            return read(offset + position, length)
-
-        found = look(int(sample.size[0]), read_sample)
-        if found.parameter_sets or found.access is Access.NONE:
-            return True
-    return False
 
 
 def index_movie(

@@ -133,6 +133,37 @@ def lead_in(table: SampleTable, placement: Placement, first: int) -> int:
     return max(0, -presented)
 
 
+class LeftOut:
+    """Bytes at the beginnings of some samples that aren't published.
+
+    Args:
+        numbers: of these samples in the track's table, ascending.
+        sizes: how many bytes of each.
+    """
+
+    __slots__ = ("_before", "_numbers", "_sizes")
+
+    def __init__(self, numbers: Int64, sizes: Int64) -> None:
+        self._numbers, self._sizes = numbers, sizes
+        self._before = np.append(0, np.cumsum(sizes))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self._numbers.nbytes + self._sizes.nbytes + self._before.nbytes
+
+    def between(self, cuts: Int64) -> Int64:
+        """Return the bytes that aren't published between each of some rising numbers and the next."""
+        return np.diff(self._before[self._numbers.searchsorted(cuts)])
+
+    def of(self, start: int, stop: int) -> Int64:
+        """Return the bytes of each sample of a range that aren't published."""
+        found = np.zeros(stop - start, np.int64)
+        first, last = self._numbers.searchsorted((start, stop)).tolist()
+        found[self._numbers[first:last] - start] = self._sizes[first:last]
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Arrangement:
     """A track's published samples, numbered from the first of them.
@@ -147,6 +178,7 @@ class Arrangement:
         end: when the last sample's presentation ends, in ticks from the presentation's beginning.
         hidden: number of samples up to the last one that an edit list cuts off, and which lasts a tick.
         is_held: whether that is later than the track says, because another one is longer.
+        left_out: what isn't published of its samples; None: nothing.
     """
 
     table: SampleTable
@@ -158,6 +190,7 @@ class Arrangement:
     end: int
     is_held: bool = False
     hidden: int = 0
+    left_out: LeftOut | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -197,6 +230,9 @@ class Arrangement:
     def samples(self, start: int, stop: int) -> Samples:
         """Expand a range: the decode times are 0 or later, and the composition offsets aren't negative."""
         found = self.table.samples(self.first + start, self.first + stop)
+        if self.left_out is not None:
+            fewer = self.left_out.of(self.first + start, self.first + stop)
+            found = replace(found, offset=found.offset + fewer, size=found.size - fewer)
         return replace(
             found,
             decode_time=found.decode_time + (self.shift - self.raised + self.start),
@@ -205,7 +241,11 @@ class Arrangement:
 
     def places(self, start: int, stop: int) -> tuple[Int64, Int64]:
         """Return where each sample of a range begins in the file, and its size in bytes."""
-        return self.table.places(self.first + start, self.first + stop)
+        offset, size = self.table.places(self.first + start, self.first + stop)
+        if self.left_out is None:
+            return offset, size
+        fewer = self.left_out.of(self.first + start, self.first + stop)
+        return offset + fewer, size - fewer
 
     @property
     def data_end(self) -> int:
@@ -238,7 +278,8 @@ class Arrangement:
 
     def sizes(self, cuts: Int64) -> Int64:
         """Return the bytes between each of some rising numbers and the next."""
-        return self.table.bytes_between(cuts + self.first)
+        found = self.table.bytes_between(cuts + self.first)
+        return found if self.left_out is None else found - self.left_out.between(cuts + self.first)
 
 
 def arrange(table: SampleTable, placement: Placement, origin: int, first: int | None = None) -> Arrangement:

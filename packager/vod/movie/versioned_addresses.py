@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from packager.library.storage_interface import SETTLED_AFTER
 
-PACKAGING = 4
+PACKAGING = 5
 """Version of the packaging; another one gives every segment a new address and a new entity-tag."""
 
 VERSION_PREFIX = "v_"

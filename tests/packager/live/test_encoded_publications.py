@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 
 from media.flv import tags as flv_tags
-from media.ts.tables import StreamType
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from packager.sources.publication import Publication, PublicationEndedError
-from packager.window.window import Window
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import tags_of
 from tests.media.ts import coded_fields
@@ -29,7 +27,6 @@ from tests.packager.live.copied_streams import (
     SECONDS,
     Recorded,
     bring,
-    media_of,
     newest_segments,
     published_by,
     publishing,
@@ -107,82 +104,6 @@ async def test_sound_in_latm_is_heard(
         told = await asyncio.to_thread(volumes, channel, tmp_path)
         publication.end()
     assert min(told[1:-1]) > LOUD
-
-
-def sound_of(codec: str, folder: Path, seconds: int) -> coded_fields.Frames:
-    """Return a tone of some seconds, in AAC or in layer II of MPEG-1."""
-    made = folder / f"sound.{codec}"
-    tone = f"-f lavfi -i sine=440:sample_rate=48000:duration={seconds}"
-    words = f"-nostdin -v error {tone} -c:a {codec} -b:a 128k -ac 2 {made}"
-    subprocess.run(["ffmpeg", *words.split()], check=True)
-    data = made.read_bytes()
-    if codec == "aac":
-        return coded_fields.Frames(coded_fields.adts_frames(data))
-    # ISO/IEC 11172-3 §2.4.3.1: 144 bytes for each bit of the rate and sample a second
-    frames = [data[at : at + 384] for at in range(0, len(data), 384)]
-    return coded_fields.Frames(frames, StreamType.MPEG1_AUDIO, 1152)
-
-
-@pytest.mark.clause("ISO/IEC 14496-15 §5.2.2")
-@pytest.mark.parametrize(("way", "codec"), [*((way, "aac") for way in coded_fields.WAYS), (WAY, "mp2")])
-@pytest.mark.parametrize("ladder", [("source",), *LADDERS], ids="+".join)
-async def test_pictures_of_two_fields_are_on_air_as_pictures(
-    tools: Tools, tmp_path: Path, ladder: tuple[str, ...], way: str, codec: str
-) -> None:
-    seconds = 24
-    sound = await asyncio.to_thread(sound_of, codec, tmp_path, seconds)
-    data = await asyncio.to_thread(coded_fields.stream, way, 25 * seconds, sound=sound)
-    channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
-    source = published_by(channel)
-    publication = source.begin(FIRST)
-    async with running(channel), background_task(bring(publication, data, seconds)):
-        await until(lambda: segments(channel) >= 3)
-        assert not source.last_error
-        assert channel.restarts == 0
-        assert channel.presentation.multivariant().count(b"FRAME-RATE=25.000") == len(ladder)
-        windows = [one.window for one in channel.renditions.values()]
-        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
-        told = await asyncio.to_thread(volumes, channel, tmp_path)
-        publication.end()
-    assert min(told[1:-1]) > LOUD
-
-
-@pytest.mark.clause("ISO/IEC 14496-15 §5.2.2")
-@pytest.mark.parametrize("way", coded_fields.WAYS)
-@pytest.mark.parametrize("ladder", [("source",), *LADDERS], ids="+".join)
-async def test_pictures_of_two_fields_are_on_air_without_sound(
-    tools: Tools, tmp_path: Path, ladder: tuple[str, ...], way: str
-) -> None:
-    seconds = 32
-    data = await asyncio.to_thread(coded_fields.stream, way, 25 * seconds)
-    channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
-    source = published_by(channel)
-    publication = source.begin(FIRST)
-    async with running(channel), background_task(bring(publication, data, seconds)):
-        await until(lambda: segments(channel) >= 3)
-        assert not source.last_error
-        assert channel.restarts == 0
-        assert channel.presentation.multivariant().count(b"FRAME-RATE=25.000") == len(ladder)
-        for name in ladder:
-            window = channel.renditions[name].window
-            assert not any(one.gap or one.discontinuity for one in window.listed)
-            levels = await asyncio.to_thread(levels_of, window, tmp_path)
-            assert len(levels) >= 3 * 49
-            # Each picture is three levels lighter than the one before, and begins again behind 170 of them.
-            changes = [(other - one) % 170 for one, other in itertools.pairwise(levels)]
-            assert sum(abs(one - 3) <= 2 for one in changes) >= len(changes) * 7 / 8
-        publication.end()
-
-
-def levels_of(window: Window, folder: Path) -> list[int]:
-    """Return the luma of a place within the same macroblock of each picture of the newest timeline."""
-    assert window.timeline is not None
-    made = folder / "pictures.mp4"
-    made.write_bytes(media_of(window, window.timeline.number))
-    graph = "extractplanes=y,crop=w=2:h=2:x=iw*0.44:y=ih*0.2,scale=1:1:flags=area"
-    words = f"-nostdin -v error -xerror -i {made} -vf {graph} -fps_mode passthrough -f rawvideo -"
-    done = subprocess.run(["ffmpeg", *words.split()], check=True, capture_output=True)
-    return list(done.stdout)
 
 
 @pytest.mark.parametrize("ladder", [("source",), *LADDERS], ids="+".join)

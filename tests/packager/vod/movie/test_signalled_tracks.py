@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from media.mp4.boxes import full_box
+from media.mp4.codecs.sequence_parameters import avc_parameter_sets, hevc_parameter_sets
 from tests.packager import films
 from tests.packager.films import H264, probe, run_ffmpeg
 from tests.packager.rewritten import rewrite
-from tests.packager.vod.movie.signalled_films import MPD, hevc, make, manifest, master
+from tests.packager.vod.movie.signalled_films import MPD, SECONDS, make, manifest, master
 from tests.packager.vod.vod_titles import titles_of, write_out
+from tests.patience import CLIENT_SECONDS
 
 
 def coloured(path: Path, transfer: str, *words: str, codec: str = "libx264") -> Path:
@@ -175,17 +178,69 @@ def test_no_closed_captions_are_said_where_there_are_none(tmp_path: Path) -> Non
     assert master(path).playlists[0].stream_info.closed_captions == '"captions"'
 
 
-@pytest.mark.parametrize(("repeated", "kind"), [("0", "hvc1"), ("1", "hev1")])
-def test_hev1_goes_out_as_hvc1_where_no_sample_has_parameter_sets(
-    repeated: str, kind: str, tmp_path: Path
-) -> None:
-    words = ("-tag:v", "hev1", "-x265-params", f"log-level=none:repeat-headers={repeated}")
-    path = hevc(tmp_path / "film.mp4", *words)
-    found = probe(path, "-show_streams")["streams"][0]
-    assert found["codec_tag_string"] == "hev1"
+HEVC_FILM = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=10:repeat-headers={} -tag:v {}"
+AVC_FILM = "-c:v libx264 -preset ultrafast -g 10 -x264-params repeat-headers=1"
+WITH_SETS = {
+    "hev1.mp4": (HEVC_FILM.format(1, "hev1"), "hvc1"),
+    "hvc1.mp4": (HEVC_FILM.format(1, "hvc1"), "hvc1"),
+    "hevc.mkv": (HEVC_FILM.format(1, "0"), "hvc1"),
+    "without.mp4": (HEVC_FILM.format(0, "hev1"), "hvc1"),
+    "avc.mkv": (AVC_FILM, "avc1"),
+    "avc.mp4": (AVC_FILM, "avc1"),
+    "avc3.mp4": (f"{AVC_FILM} -tag:v avc3", "avc1"),
+}
+"""Films whose key pictures have parameter sets, but for one: what ffmpeg makes them by, and what they are."""
+
+
+def decoded(source: Path) -> list[str]:
+    listed = ["-allowed_extensions", "ALL"] if source.suffix == ".m3u8" else []
+    words = ["-nostdin", "-v", "error", *listed, "-i", str(source), "-map", "0:v:0"]
+    argv = [films.FFMPEG, *words, "-f", "framemd5", "-vsync", "passthrough", "-"]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=CLIENT_SECONDS, check=True).stdout
+    return [line.rpartition(",")[2].strip() for line in said.splitlines() if not line.startswith("#")]
+
+
+def parameter_sets(init: bytes) -> list[bytes]:
+    for name, read in ((b"avcC", avc_parameter_sets), (b"hvcC", hevc_parameter_sets)):
+        if (at := init.find(name)) >= 0:
+            size = int.from_bytes(init[at - 4 : at], "big")
+            return [one[1] if isinstance(one, tuple) else one for one in read(init[at + 4 : at - 4 + size])]
+    return []
+
+
+@pytest.mark.clause("ISO/IEC 14496-15 §8.4.1.1")
+@pytest.mark.parametrize("name", WITH_SETS)
+def test_parameter_sets_that_samples_repeat_are_left_out(name: str, tmp_path: Path) -> None:
+    words, kind = WITH_SETS[name]
+    path = make(tmp_path / name, *words.removesuffix(" -tag:v 0").split(), "-c:a", "aac")
     assert master(path).playlists[0].stream_info.codecs.startswith(f"{kind}.")
     playlist = write_out(path, "video", tmp_path / "out")
-    ours = probe(playlist, "-show_streams")["streams"][0]
-    assert (ours["codec_tag_string"], ours["width"]) == (kind, found["width"])
-    assert len(films.packets(playlist, "v:0")) == len(films.packets(path, "v:0"))
-    run_ffmpeg("-xerror", "-allowed_extensions", "ALL", "-i", playlist, "-f", "null", "-")
+    assert probe(playlist, "-show_streams")["streams"][0]["codec_tag_string"] == kind
+    folder = next(one for one in playlist.parent.iterdir() if one.is_dir())
+    sets = parameter_sets((folder / "init.mp4").read_bytes())
+    assert len(sets) >= 2
+    for segment in folder.glob("*.m4s"):
+        data = segment.read_bytes()
+        assert not [one for one in sets if one in data]
+    frames = decoded(path)
+    assert len(frames) == 25 * SECONDS
+    assert decoded(playlist) == frames
+    bounds = titles_of(path).segments.track(path.name, "video").sizes.tolist()
+    written = [(folder / f"{number}.m4s").stat().st_size for number in range(len(bounds))]
+    assert all(bound - 1000 < size <= bound for size, bound in zip(written, bounds, strict=True))
+
+
+def test_a_film_whose_parameter_sets_change_keeps_them(tmp_path: Path) -> None:
+    parts = []
+    for number, quality in enumerate(("ctu=32", "ctu=16")):
+        part = tmp_path / f"{number}.hevc"
+        coded = f"log-level=none:keyint=10:bframes=0:repeat-headers=1:{quality}"
+        make(part, "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", coded, "-an", "-f", "hevc")
+        parts.append(part.read_bytes())
+    (joined := tmp_path / "joined.hevc").write_bytes(b"".join(parts))
+    path = tmp_path / "film.mp4"
+    run_ffmpeg("-r", "25", "-i", joined, "-c", "copy", "-tag:v", "hev1", path)
+    assert master(path).playlists[0].stream_info.codecs.startswith("hev1.")
+    playlist = write_out(path, "video", tmp_path / "out")
+    assert decoded(playlist) == decoded(path)
+    assert len(decoded(path)) == 50 * SECONDS
