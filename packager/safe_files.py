@@ -492,6 +492,11 @@ class OpenFolder:
                 return target.path
 
 
+def folder_name(channel: str) -> str:
+    """Return the name of a channel's folder, or of its part of a key in S3: no channel has a ``~``."""
+    return channel.replace("/", "~")
+
+
 def checked(name: str) -> str:
     """Return a valid name of an entry.
 

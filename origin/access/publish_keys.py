@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from origin.access.authentication import Secret, fits_any
 from origin.access.authorization import ResourceKeys
 from origin.access.key_hash import KeyHash
+from origin.http.channel_patterns import template_of
 
 
 class PublishKeys:
     """The keys of the live channels.
 
     Args:
-        keys: ``publish_key`` by the channel's name, of those whose key is known.
+        keys: ``publish_key`` by the name of the channel or pattern, of those whose key is known.
         hashes: the hashes of the keys that an earlier start made, by the channel's name.
     """
 
@@ -23,16 +24,20 @@ class PublishKeys:
         self._keys |= {name: Secret(key) for name, key in keys.items()}
 
     def __contains__(self, channel: str) -> bool:
-        return channel in self._keys
+        return self._key_of(channel) is not None
+
+    def _key_of(self, channel: str) -> Secret | None:
+        """Return the key of a channel, which may be that of the pattern that has made it."""
+        return self._keys.get(channel) or self._keys.get(template_of(channel))
 
     def of(self, channel: str) -> ResourceKeys:
         """Return the keys of a channel for `Authorization`."""
-        key = self._keys.get(channel)
+        key = self._key_of(channel)
         return ResourceKeys(publishers=() if key is None else (key,))
 
     def key(self, channel: str) -> str:
         """Return a channel's key, for the administrator; empty where none, or only its hash, is known."""
-        key = self._keys.get(channel)
+        key = self._key_of(channel)
         return "" if key is None else key.text
 
     def add_hashes(self, hashes: Mapping[str, KeyHash]) -> None:

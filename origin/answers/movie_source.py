@@ -157,7 +157,8 @@ async def movie_reply(
     Raises:
         OSError: its first bytes can't be read.
     """
-    attachment = f'attachment; filename="{file_name}"'
+    # The name of a channel may have a slash.
+    attachment = f'attachment; filename="{file_name.replace("/", "-")}"'
     headers = (
         (b"cache-control", caching.encode("latin-1")),
         (b"content-disposition", attachment.encode("latin-1")),

@@ -67,7 +67,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     event_channels: Count = 1_000
     """Largest number of event channels in the configuration."""
     created_channels: Annotated[int, Meta(ge=0, le=1_000_000)] = 100_000
-    """Largest number of event channels that are made at run time; 0: none is."""
+    """Largest number of event channels that are made at run time, and of live channels that publishers make;
+    0: none is."""
     created_channels_per_token: Count = 1_000
     """Largest number of them that those make whose JSON Web Tokens have the same ``sub``; the admin token has
     no such limit."""

@@ -11,7 +11,7 @@ import stat
 import tomllib
 import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from origin.config import stations
+from origin.config import live_channels, stations
 from origin.config.options import (
     GAPS,
     SELF_SIGNED,
     Config,
     ConfigError,
     EventOptions,
-    LiveOptions,
     ServerOptions,
     event_templates,
     has_signed,
@@ -44,7 +43,6 @@ from origin.config.validation_messages import (
 )
 from origin.http.channel_patterns import ALLOWED, RESERVED, is_template
 from origin.http.trusted_proxies import TrustedProxies
-from packager.redaction import redacted_url
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 
@@ -270,18 +268,8 @@ def check_together(config: Config) -> None:
     urls = [one.url for one in config.webhooks]
     if len(set(urls)) < len(urls):
         raise ConfigError("webhooks: a URL is used twice; each webhook needs its own")
-    for channel in config.live:
-        languages = [language.lower() for language in channel.captions]
-        if len(set(languages)) < len(languages):
-            raise ConfigError(f"live: captions of {channel.name!r}: each language once")
-        if not channel.ladder or len(set(channel.ladder)) < len(channel.ladder):
-            raise ConfigError(f"live: ladder of {channel.name!r}: at least one rendition, and each once")
-        part, segment = channel.part_duration, channel.segment_duration
-        if part > segment:
-            told = f"{part:g} is longer than its segment_duration, {segment:g}"
-            raise ConfigError(f"live: part_duration of {channel.name!r}: {told}")
-    if config.live:
-        _check_sources(config.live)
+    for fault in live_channels.faults(config):
+        raise ConfigError(fault)
 
 
 _NO_PATHS = {
@@ -319,21 +307,6 @@ def _check_homes(config: Config) -> None:
                     home = value.partition("/")[0]
                     allowed = "allowed: a user's, or a whole path"
                     raise ConfigError(f"{place}: {home!r} is nobody's home; {allowed}") from None
-
-
-def _check_sources(channels: Sequence[LiveOptions]) -> None:
-    """Check the sources of live channels, as far as that is possible without connecting to them."""
-    # Imported here, as that is slow, and a server without channels doesn't need it.
-    from packager.sources.probe import playable
-    from packager.sources.published_source import PUBLISH
-    from packager.sources.schemes import SCHEMES
-    from packager.sources.source import TEST_SOURCE
-
-    for channel in channels:
-        if channel.source != PUBLISH and not playable(channel.source):
-            fault = f"{redacted_url(channel.source)!r} isn't there" if channel.source else "is missing"
-            allowed = f"{PUBLISH!r}, {TEST_SOURCE!r}, a file that is there, a URL of {', '.join(SCHEMES)}"
-            raise ConfigError(f"live: source of {channel.name!r}: {fault}; allowed: {allowed}")
 
 
 def _check_server(server: ServerOptions) -> None:

@@ -13,6 +13,15 @@ Name = Annotated[
     str,
     Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}\Z", description="1 to 64 letters, digits, '.', '_', '-'"),
 ]
+LiveName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!\.+(/|$))[A-Za-z0-9._-]{1,64}(/\*)?\Z",
+        description="1 to 64 letters, digits, '.', '_', '-'; or a pattern such as room/*",
+    ),
+]
+"""The name of a live channel, or the pattern of those that publishers make."""
+
 ChannelPattern = Annotated[
     str,
     Meta(

@@ -27,6 +27,7 @@ from origin.config.option_types import (
     HostName,
     HttpUrl,
     Language,
+    LiveName,
     Name,
     Network,
     Origin,
@@ -44,7 +45,7 @@ from origin.config.option_types import (
 from origin.config.section import Options, secrecy
 from origin.http.channel_patterns import ANY
 from packager.redaction import Redactor, redacted_url, secrets_of
-from packager.safe_files import DataFolder
+from packager.safe_files import DataFolder, folder_name
 
 SELF_SIGNED = "self-signed"
 """``certificate`` of a server that makes its own, for development."""
@@ -260,8 +261,9 @@ RECORD_SECONDS = 600.0
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of a live channel, ``[[live]]``."""
 
-    name: Name
-    """Name of the channel in its addresses, ``/live/NAME/…``."""
+    name: LiveName
+    """Name of the channel in its addresses, ``/live/NAME/…``; or a pattern such as ``room/*``, of which a
+    publisher makes channels such as ``room/anna``."""
     source: Address = ""
     """``publish`` for a channel that is published to, ``testsrc`` for a test picture, a file that is played
     in a loop, or a URL (http, https, rtsp, srt, udp) that is pulled. Required."""
@@ -340,6 +342,13 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     forward: Annotated[tuple[Target, ...], Meta(max_length=16)] = ()
     """Addresses of RTMP, RTMPS and SRT servers to which the published stream is pushed on; only where
     ``source`` is ``publish``."""
+    keep_for: Duration = "10m"
+    """Of a pattern: time after which a channel ends that its publisher has left; 0: it doesn't end."""
+
+    @property
+    def is_template(self) -> bool:
+        """Whether these are the options of channels that publishers make."""
+        return self.name.endswith(ANY)
 
 
 class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -604,6 +613,16 @@ class Config(Options, frozen=True, forbid_unknown_fields=True):
     log: LogOptions = LogOptions()
 
 
+def live_channels(config: Config) -> tuple[LiveOptions, ...]:
+    """Return the options of the live channels that the configuration makes."""
+    return tuple(one for one in config.live if not one.is_template)
+
+
+def live_templates(config: Config) -> tuple[LiveOptions, ...]:
+    """Return the options of live channels that publishers make, each for the names of a pattern."""
+    return tuple(one for one in config.live if one.is_template)
+
+
 def event_channels(config: Config) -> tuple[EventOptions, ...]:
     """Return the options of the event channels that the configuration makes."""
     return tuple(one for one in config.events if not one.is_template)
@@ -662,7 +681,7 @@ def data_folder(config: Config, *names: str) -> DataFolder | None:
         return None
     folder = DataFolder(Path(config.server.data).expanduser())
     for name in names:
-        folder /= name
+        folder /= folder_name(name)
     return folder
 
 

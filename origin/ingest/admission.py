@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from heapq import nsmallest
+from typing import Protocol
 
 from origin.access.authentication import GUESSABLE_CHARACTERS, WRONG_KEY, Secret
 from origin.access.authorization import NEEDS, Action, Authorization, NamedResource, ResourceKind
@@ -79,6 +80,20 @@ class Approval:
     secrets: frozenset[Secret]
 
 
+class LiveChannelMaker(Protocol):
+    """Makes channels that aren't there yet for their publishers."""
+
+    def may_make(self, channel: str, /) -> bool:
+        """Return whether a channel of a name may be made; any thread may call."""
+
+    async def make(self, channel: str, publisher: Publisher, /) -> None:
+        """Make a channel, if it isn't there.
+
+        Raises:
+            RefusedError: it can't be made now.
+        """
+
+
 class IngestAdmission:
     """Decides who may publish to the channels of this server, by any protocol.
 
@@ -86,6 +101,9 @@ class IngestAdmission:
         sources: the published sources by the channel's name; None for a channel with another source.
         limits: how many publishers there may be.
         webhook: is asked about those who have the key; None where the key is enough.
+
+    Attributes:
+        maker: makes channels for publishers; None where only the configuration does.
     """
 
     def __init__(
@@ -101,10 +119,11 @@ class IngestAdmission:
         self._guess_delay = guess_delay
         self.limits = limits
         self._webhook = webhook
+        self.maker: LiveChannelMaker | None = None
         self._refusals = RefusalLog("publisher refused", limits.refusal_log)
 
-    def find(self, channel: str, address: str = "") -> PublishedSource:
-        """Find what is published to.
+    def find(self, channel: str, address: str = "") -> PublishedSource | None:
+        """Find what is published to; None where an approved publisher makes the channel.
 
         Args:
             channel: the name that is published to; whatever came.
@@ -114,7 +133,7 @@ class IngestAdmission:
             RefusedError: there is no such channel, or it takes no publisher.
         """
         source = self._sources.get(channel)
-        if source is not None:
+        if source is not None or self._may_make(channel):
             return source
         if channel in self._sources:
             error = RefusedError(RefusalReason.OTHER_SOURCE, "this channel takes no publisher")
@@ -125,6 +144,9 @@ class IngestAdmission:
             if address:
                 self._refusals.write(address, lambda: self._similar(channel), reason=str(error))
         raise error
+
+    def _may_make(self, channel: str) -> bool:
+        return self.maker is not None and channel not in self._sources and self.maker.may_make(channel)
 
     def _similar(self, channel: str) -> dict[str, str]:
         """Find the channel that somebody may have meant by an unknown name.
@@ -165,16 +187,17 @@ class IngestAdmission:
             raise RefusedError(RefusalReason.WRONG_KEY, reason, delay)
 
     async def approve(self, channel: str, publisher: Publisher) -> Approval:
-        """Ask the webhook, if there is one, about somebody whose key was checked.
+        """Ask the webhook, if there is one, about who has shown the key, and make a channel that lacks.
 
         Raises:
-            RefusedError: it doesn't allow it, or doesn't answer.
+            RefusedError: the webhook doesn't allow it, or doesn't answer; or no more channels are made.
         """
         approval = Approval(channel, publisher, self._secrets(channel))
-        if self._webhook is None:
-            return approval
         try:
-            await self._webhook(channel, publisher)
+            if self._webhook is not None:
+                await self._webhook(channel, publisher)
+            if self.maker is not None and self.maker.may_make(channel):
+                await self.maker.make(channel, publisher)
         except RefusedError as error:
             self._refusals.write(publisher.address, channel=channel, reason=str(error))
             raise
@@ -202,7 +225,9 @@ class IngestAdmission:
         self.find(channel)
         self._check_approval(channel, publisher, approval)
         try:
-            publication = self.check_room(channel).begin(publisher, container, on_end)
+            if (source := self.check_room(channel)) is None:
+                raise RefusedError(RefusalReason.CLOSED, "the channel ends")
+            publication = source.begin(publisher, container, on_end)
         except RefusedError as error:
             self._refusals.write(publisher.address, channel=channel, reason=str(error))
             raise
@@ -210,8 +235,13 @@ class IngestAdmission:
         publication.budget.take_turns(turns_of(asyncio.get_running_loop()), publisher.address)
         return publication
 
-    def check_room(self, channel: str) -> PublishedSource:
-        """Check that one more may publish to a channel; any thread may ask.
+    def is_taken(self, channel: str) -> bool:
+        """Return whether somebody publishes what is on air of a channel."""
+        source = self._sources.get(channel)
+        return source is not None and source.is_taken
+
+    def check_room(self, channel: str) -> PublishedSource | None:
+        """Check that one more may publish to a channel, and return its source; any thread may ask.
 
         Raises:
             RefusedError: there is no room.
@@ -220,7 +250,8 @@ class IngestAdmission:
         try:
             if self._count() >= self.limits.publishers:
                 raise TooManyPublishersError(f"the server has {self.limits.publishers} publishers")
-            source.check_room()
+            if source is not None:
+                source.check_room()
         except TakenError as error:
             raise RefusedError(RefusalReason.TAKEN, str(error)) from error
         except TooManyPublishersError as error:

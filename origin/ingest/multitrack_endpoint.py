@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from media.errors import MalformedError
 from media.rtmp.connection import read_query
 from origin.access.authentication import client_address
+from origin.config.options import LiveOptions
 from origin.http1.application_exchange import wait_while_connected
 from origin.ingest.admission import IngestAdmission, RefusedError
 from origin.ingest.multitrack_configuration import (
@@ -26,7 +27,6 @@ from origin.ingest.multitrack_configuration import (
 from origin.ingest.publishing_endpoint import refusal
 from origin.responses.request_body import receive_body
 from packager.ffmpeg.ladder import rungs
-from packager.live.options import ChannelOptions
 from packager.reader_guard import ReaderGuard
 
 
@@ -35,12 +35,12 @@ class MultitrackConfiguration:
 
     Args:
         admission: checks the key in the request before anything is answered.
-        channels: the options of all channels, by name.
+        channels: the options of all channels, by name, those too that publishers make.
         rtmp_port: where they are published to; 0: nowhere.
     """
 
     def __init__(
-        self, admission: IngestAdmission, channels: Mapping[str, ChannelOptions], rtmp_port: int
+        self, admission: IngestAdmission, channels: Mapping[str, LiveOptions], rtmp_port: int
     ) -> None:
         self._admission = admission
         self._channels = channels
@@ -81,8 +81,6 @@ class MultitrackConfiguration:
             return refusal_configuration(f"The stream key of this channel is {channel}?key=KEY.")
         if not self._rtmp_port:
             return refusal_configuration("The server takes no RTMP: server.rtmp_port isn't set.")
-        if options.bitrates:
-            return refusal_configuration("This channel has no picture.")
         host = request.url.hostname or ""
         server = f"rtmp://{f'[{host}]' if ':' in host else host}:{self._rtmp_port}/live"
         wish = ChannelWish(server, rungs(options.ladder), options.segment_duration)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authorization import Authorization
+from origin.config.options import LiveOptions
 from origin.http1.application_exchange import take_slowly
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.feeding import FeedEnd, Feeding
@@ -22,7 +23,7 @@ from origin.ingest.limits import FRAGMENT_SECONDS
 from origin.ingest.multitrack_endpoint import MultitrackConfiguration
 from origin.ingest.publishing_endpoint import CLOSING, PublishedBody, PublishingEndpoint, refusal
 from origin.ingest.segmented_publishing import SegmentedPublishing
-from packager.live.options import ChannelOptions
+from origin.responses.channel_route import CHANNEL
 from packager.sources.containers import CONTAINERS
 from packager.sources.publication import Publication
 
@@ -33,23 +34,23 @@ STATUS_AT_END = {FeedEnd.SILENT: 408, FeedEnd.UNREADABLE: 415, FeedEnd.DISMISSED
 def routes(
     admission: IngestAdmission,
     authorization: Authorization,
-    channels: Mapping[str, ChannelOptions],
+    channels: Mapping[str, LiveOptions],
     rtmp_port: int,
 ) -> list[BaseRoute]:
     """Make the routes to which streams are published; they must stand before those of the live media.
 
     Args:
         authorization: checks the keys of requests.
-        channels: the options of all channels, by name.
+        channels: the options of all channels, by name, those too that publishers make.
         rtmp_port: where RTMP is published to; 0: nowhere.
     """
     configuration = MultitrackConfiguration(admission, channels, rtmp_port)
     endpoint = HttpPublishing(admission, authorization)
     uploads = SegmentedPublishing(admission, authorization)
     return [
-        Route("/live/{channel}/ingest", endpoint, methods=["PUT", "POST"]),
-        Route("/live/{channel}/ingest/multitrack", configuration.answer, methods=["POST"]),
-        Route("/live/{channel}/ingest/{name:path}", uploads, methods=["PUT", "POST", "DELETE"]),
+        Route(f"/live/{CHANNEL}/ingest", endpoint, methods=["PUT", "POST"]),
+        Route(f"/live/{CHANNEL}/ingest/multitrack", configuration.answer, methods=["POST"]),
+        Route(f"/live/{CHANNEL}/ingest/{{name:path}}", uploads, methods=["PUT", "POST", "DELETE"]),
     ]
 
 

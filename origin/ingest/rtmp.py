@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections import Counter
 from typing import cast
 
@@ -27,6 +28,7 @@ from media.rtmp.connection import (
 )
 from media.rtmp.handshake import RANDOM_BYTES
 from origin.access.refusal_log import RefusalLog
+from origin.http.channel_patterns import SEGMENT
 from origin.http.client_limits import network_of
 from origin.http1.shared_turns import turns_of
 from origin.http1.transport import is_encrypted
@@ -38,6 +40,7 @@ from packager.sources.publication import Publication, PublicationEndedError, Pub
 from packager.step_budget import StepBudget
 
 APP = "live"
+APPS = re.compile(rf"{APP}(?:/{SEGMENT})?")
 """The application of all channels, as in the address."""
 
 log = structlog.get_logger()
@@ -355,7 +358,7 @@ class _RtmpSession:
     async def _on_request(self, event: Event) -> None:
         if isinstance(event, ConnectRequest):
             self._encoder = event.encoder[:AGENT_CHARACTERS]
-            if event.app == APP:
+            if APPS.fullmatch(event.app):
                 self._connection.accept_connect()
             else:
                 self._connection.reject_connect(f"the application is {APP!r}: rtmp://HOST:PORT/{APP}/CHANNEL")
@@ -368,14 +371,16 @@ class _RtmpSession:
     async def _publish(self, request: PublishRequest) -> None:
         """Admit a publisher, or refuse it."""
         publisher = Publisher("rtmp", self._address, self._encoder)
+        # A name may begin in the application: "live/room" with "anna" is "live" with "room/anna".
+        channel = "/".join((*request.app.split("/")[1:], request.name))
         self._deadline.reschedule(None)
         self.is_dispensable = False
         try:
-            self._admission.find(request.name, self._address)
-            self._admission.check_key(request.name, _key(request), self._address)
-            approval = await self._admission.approve(request.name, publisher)
+            self._admission.find(channel, self._address)
+            self._admission.check_key(channel, _key(request), self._address)
+            approval = await self._admission.approve(channel, publisher)
             publication = self._admission.begin(
-                request.name, publisher, on_end=self._on_dismissed, approval=approval
+                channel, publisher, on_end=self._on_dismissed, approval=approval
             )
         except RefusedError as error:
             self.is_dispensable = True

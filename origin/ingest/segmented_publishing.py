@@ -162,7 +162,7 @@ class SegmentedPublishing(PublishingEndpoint):
         self._replaced = {
             one: at
             for one, at in self._replaced.items()
-            if now - at <= patience and self._admission.find(one[0]).is_taken
+            if now - at <= patience and self._admission.is_taken(one[0])
         }
         if key in self._replaced:
             self._replaced[key] = now

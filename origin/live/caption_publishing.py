@@ -22,6 +22,7 @@ from origin.http1.application_exchange import take_slowly
 from origin.http1.shared_turns import budget_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.publishing import PublishedChannels, date_on_air
+from origin.responses.channel_route import CHANNEL
 from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import require_type
@@ -60,7 +61,7 @@ class _PublishedTrack:
 def routes(channels: PublishedChannels, limits: PublishingLimits = DEFAULT_LIMITS) -> list[BaseRoute]:
     """Make the route to which captions are posted."""
     endpoint = _PublishedCaptions(channels, limits).publish
-    return [Route("/live/{channel}/captions/{language}", endpoint, methods=["POST"])]
+    return [Route(f"/live/{CHANNEL}/captions/{{language}}", endpoint, methods=["POST"])]
 
 
 class _PublishedCaptions:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.live.publishing import PublishedChannels
+from origin.responses.channel_route import CHANNEL
 from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from packager.publish.channel_commands import RecordingState
@@ -49,6 +50,6 @@ def routes(channels: PublishedChannels, newest_recording: NewestRecording) -> li
         return as_json({"state": "starting"}, 202)
 
     return [
-        Route("/live/{channel}/end", end, methods=["POST"]),
-        Route("/live/{channel}/start", start, methods=["POST"]),
+        Route(f"/live/{CHANNEL}/end", end, methods=["POST"]),
+        Route(f"/live/{CHANNEL}/start", start, methods=["POST"]),
     ]

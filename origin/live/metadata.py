@@ -24,6 +24,7 @@ from media.hls.date_range import FURTHER_ATTRIBUTE, DateRange
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.publishing import PublishedChannels, date_on_air
+from origin.responses.channel_route import CHANNEL
 from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
@@ -79,7 +80,7 @@ def routes(channels: PublishedChannels, limits: PublishingLimits = DEFAULT_LIMIT
             raise RefusalError(409, str(error)) from error
         return as_json({"id": tag.id, "start": date_time(tag.start_date)}, 201)
 
-    return [Route("/live/{channel}/metadata", publish, methods=["POST"])]
+    return [Route(f"/live/{CHANNEL}/metadata", publish, methods=["POST"])]
 
 
 async def _body(request: Request, limit: int) -> TimedMetadataRequest:

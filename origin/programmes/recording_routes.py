@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from origin.access.policy import AccessPolicy
 from origin.programmes.bodies import read_span
 from origin.recordings.handler import describe
+from origin.responses.channel_route import CHANNEL
 from origin.responses.json_response import as_json
 from origin.responses.refusal import STORAGE_RETRY, RefusalError
 from origin.responses.request_body import receive_body, require_type
@@ -56,8 +57,8 @@ def routes(recorder_of: FindRecorder, access: AccessPolicy) -> list[BaseRoute]:
     """
     endpoint = RecordingsEndpoint(recorder_of, access)
     return [
-        Route("/live/{channel}/recordings", endpoint.keep, methods=["POST"]),
-        Route("/live/{channel}/recordings/{id}", endpoint.remove, methods=["DELETE"]),
+        Route(f"/live/{CHANNEL}/recordings", endpoint.keep, methods=["POST"]),
+        Route(f"/live/{CHANNEL}/recordings/{{id}}", endpoint.remove, methods=["DELETE"]),
     ]
 
 

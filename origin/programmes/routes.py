@@ -21,6 +21,7 @@ from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.requests.moments import MomentError, read_moment
 from origin.programmes.bodies import read_guide, read_json
 from origin.programmes.channel_programmes import ChannelProgrammes
+from origin.responses.channel_route import CHANNEL
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage, is_descending
 from origin.responses.refusal import STORAGE_RETRY, RefusalError, plain_refusal
@@ -38,8 +39,8 @@ def routes(
     """Make the routes of programmes, which the administrator alone changes."""
     endpoint = ProgrammesEndpoint(programmes, access, limits)
     return [
-        Route("/live/{channel}/programmes", endpoint.replace, methods=["PUT"]),
-        Route("/api/live/{channel}/programmes", endpoint.list),
+        Route(f"/live/{CHANNEL}/programmes", endpoint.replace, methods=["PUT"]),
+        Route(f"/api/live/{CHANNEL}/programmes", endpoint.list),
     ]
 
 

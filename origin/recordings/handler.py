@@ -19,10 +19,12 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, READING_RETRY_SECONDS, 
 from origin.answers.reply import Pending, PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
+from origin.http.channel_patterns import LIVE_NAME
 from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from origin.live.past.spans import AT_ONCE, MOST_WAITING, REST
 from origin.live.requests.dvr_segments import StoredFile, stored_reply
+from origin.responses.channel_route import CHANNEL
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import LibraryFile
@@ -37,7 +39,7 @@ log = structlog.get_logger()
 _MOVIE = re.compile(r"event(?:-([1-9][0-9]{0,2}))?\.mp4")
 """Names of the MP4 of a whole recording, and of those of its stretches."""
 
-PATTERN = "/live/{channel}/recordings/{id}/{name:path}"
+PATTERN = f"/live/{CHANNEL}/recordings/{{id}}/{{name:path}}"
 """Starlette's pattern of the paths."""
 
 MAX_AGE = 3600
@@ -46,7 +48,7 @@ MAX_AGE = 3600
 CACHING = f"public, max-age={MAX_AGE}"
 """Cache-Control of its media."""
 
-_PATH = re.compile(r"/live/([^/]+)/recordings/([^/]+)/(.*)", re.DOTALL)
+_PATH = re.compile(rf"/live/({LIVE_NAME})/recordings/([^/]+)/(.*)", re.DOTALL)
 
 _PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/(?:media|iframes)\.m3u8|manifest\.mpd")
 _MEDIA = re.compile(r"([A-Za-z0-9-]+)/((?:init-)?(?:0|[1-9][0-9]{0,14})\.(?:m4s|mp4|vtt))")

@@ -117,7 +117,7 @@ def _media_routes(
         *ingest_routes.routes(
             services.publishers.admission,
             authorization,
-            MappingView(services.live.channels, lambda channel: channel.options),
+            services.live.possible_options,
             config.server.rtmp_port,
         ),
         *file_routes(FileHandler(library.storage, config.library.max_age, library.open_files)),

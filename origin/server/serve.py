@@ -37,6 +37,7 @@ from origin.config.own_addresses import base_address, own_address
 from origin.config.stations import has_dvr
 from origin.config.warnings import unserved
 from origin.http.answer import Headers
+from origin.http.channel_patterns import ANY
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
 from origin.http2.connection import Http2Connection
@@ -240,6 +241,9 @@ async def _make_ready(
     if services.waits_for_data:
         services.add(TablesAtTakeover(made_tables, start.reload))
     services.reload = start.reload
+    if not services.waits_for_data:
+        with contextlib.suppress(OSError):  # its service says so, and tries again
+            await services.pattern_channels.restore()
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server))
     if has_programmes and (programmes := services.programmes.store(DEMO)) is not None:
@@ -302,7 +306,7 @@ async def _run(ready: _PreparedServer, start: ServerStart) -> None:
     services.add(rtmp)
     options = services.config.server
     if options.srt_port:
-        passphrases = MappingView(services.live.options, lambda one: one.srt_passphrase or "")
+        passphrases = MappingView(services.live.possible_options, lambda one: one.srt_passphrase or "")
         services.add(
             SrtServer(admission, options.host, options.srt_port, services.limits.ingest, passphrases)
         )
@@ -568,7 +572,9 @@ def _publishing_lines(
         if names:
             name = names[0] if len(names) == 1 else "CHANNEL"
             keys.append((name, "KEY", f"; KEY is the channel's publish_key, {known}"))
-    for channel, key, where in keys:
+    for name, key, where in keys:
+        # A pattern stands for names that publishers choose.
+        channel = name.replace(ANY, "NAME")
         for scheme, sockets in (("rtmp", bound.rtmp), ("rtmps", bound.rtmps)):
             if sockets:
                 server = f"{scheme}://{host}:{sockets[0].getsockname()[1]}/live"
@@ -629,6 +635,7 @@ def _describe_secret(secret: MadeSecret, address: str) -> str:
         use = f"Ask {address}relay/{relay}/v1 with the token"
     live = live_channel_of(secret.name)
     if live is not None:
+        live = live.replace(ANY, "NAME")
         return f"Publish to {address}live/{live}/ingest?key={secret.text} ({_kept_where(secret)})"
     return f"{use} {secret.text} ({_kept_where(secret)})"
 

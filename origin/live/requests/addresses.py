@@ -12,24 +12,26 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from media.subtitles import webvtt
+from origin.http.channel_patterns import LIVE_NAME
 from origin.live.requests import directives
 from origin.live.requests.directives import DirectiveError, Directives
 from origin.live.requests.moments import Moment, MomentError, read_delay, read_moment
+from origin.responses.channel_route import CHANNEL
 from packager.past.i_frames import PLAYLIST_NAME
 from packager.past.programmes import ID as PROGRAMME_ID
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 
 PATTERNS = (
-    "/live/{channel}/master.m3u8",
-    "/live/{channel}/manifest.mpd",
-    "/live/{channel}/clip.mp4",
-    "/live/{channel}/clip.m4a",
-    "/live/{channel}/clip.mp3",
-    "/live/{channel}/clip.ogg",
-    "/live/{channel}/snapshot.jpg",
-    "/live/{channel}/thumbnails.vtt",
-    "/live/{channel}/{rendition}/{name}",
+    f"/live/{CHANNEL}/master.m3u8",
+    f"/live/{CHANNEL}/manifest.mpd",
+    f"/live/{CHANNEL}/clip.mp4",
+    f"/live/{CHANNEL}/clip.m4a",
+    f"/live/{CHANNEL}/clip.mp3",
+    f"/live/{CHANNEL}/clip.ogg",
+    f"/live/{CHANNEL}/snapshot.jpg",
+    f"/live/{CHANNEL}/thumbnails.vtt",
+    f"/live/{CHANNEL}/{{rendition}}/{{name}}",
 )
 """Starlette's patterns of the paths."""
 
@@ -69,6 +71,7 @@ TARGETS_KEPT = 1024
 LONGEST_KEPT = 4096
 """Most bytes of a request target that is cached."""
 
+_CHANNEL = re.compile(LIVE_NAME)
 _NUMBER = r"(0|[1-9][0-9]{0,14})"
 _INIT = re.compile(rf"init-{_NUMBER}\.mp4")
 _SEGMENT = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})?\.(m4s|vtt)")
@@ -208,14 +211,14 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     area, *names = urllib.parse.unquote(path.decode("latin-1")).removeprefix("/").split("/")
     if area != "live" or not all(names):
         return None
-    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST, *PAST_FILES):
-        channel, rendition, name = names[0], "", names[1]
-    elif len(names) == 3:
-        channel, rendition, name = names
-        if name not in (PLAYLIST, I_FRAMES):
-            return LiveAddress(channel, rendition, name, read_name(name), _NO_DIRECTIVES)
-    else:
+    *own, name = names
+    channel, rendition = "/".join(own), ""
+    if name not in (MULTIVARIANT, MANIFEST, *PAST_FILES):
+        channel, _, rendition = channel.rpartition("/")
+    if not _CHANNEL.fullmatch(channel):
         return None
+    if rendition and name not in (PLAYLIST, I_FRAMES):
+        return LiveAddress(channel, rendition, name, read_name(name), _NO_DIRECTIVES)
     parameters = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     span, moment, delay, programme = None, None, None, ""
     try:

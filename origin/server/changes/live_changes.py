@@ -7,7 +7,7 @@ from origin.server.changes.service_changes import ServiceChanges
 from origin.server.tables.table_changes import TableChange, UnchangeableError
 from packager.threads import SHARED_THREADS
 
-IN_PLACE = frozenset(("record", "forward", "takeover", "after_end"))
+IN_PLACE = frozenset(("record", "forward", "takeover", "after_end", "keep_for"))
 """Keys of a channel that goes on when they change; see `packager.live.channel.Channel.change`."""
 
 
@@ -35,17 +35,26 @@ class LiveChanges(ServiceChanges):
         await super().carry_out(change)
         if change.after is None:
             self._services.publishers.keys.forget(change.name)
+            await self._services.pattern_channels.forget(change.name)
 
     def _keep(self, table: LiveOptions) -> None:
-        self._services.live.change(table)
+        if table.is_template:
+            self._services.pattern_channels.change(table)
+        else:
+            self._services.live.change(table)
 
     def _stores(self, _table: LiveOptions, _config: Config) -> bool:
         return True
 
     async def _remove(self, name: str) -> None:
-        await self._services.remove_channel(name)
+        if name in self._services.live.templates:
+            await self._services.pattern_channels.remove(name)
+        else:
+            await self._services.remove_channel(name)
 
     async def _add(self, table: LiveOptions, _config: Config) -> None:
-        if (tools := self._services.tools) is not None:
+        if table.is_template:
+            await self._services.pattern_channels.add(table)
+        elif (tools := self._services.tools) is not None:
             channel = await SHARED_THREADS.run(self._services.live.make_channel, table, tools)
             self._services.add_channel(channel, table)

@@ -78,7 +78,7 @@ class ServiceChanges:
         else:
             if after is not None and self._stores(after, config):
                 await services.hold_data()
-            # Secrets may be unreadable now: the former service goes on then.
+            # Where a secret can't be read, the former service goes on.
             made = None if after is None else await self._with_secrets(after)
             if change.before is not None:
                 await self._remove(change.name)

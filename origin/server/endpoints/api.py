@@ -24,12 +24,14 @@ from origin.access.visible_items import VisibleItems
 from origin.config.kept_secrets import SecretsError
 from origin.config.options import event_templates
 from origin.events.channel import EventChannel
+from origin.http.channel_patterns import is_made_live_name, own_name, template_of
 from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
 from origin.http1.answer_turns import AnswerTurns
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments
 from origin.radio.mounts.mount import Mount
 from origin.recordings.handler import describe
 from origin.responses.base_url import base_url
+from origin.responses.channel_route import CHANNEL
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.list_pages import ListPage
 from origin.responses.refusal import RefusalError, plain_refusal
@@ -84,9 +86,9 @@ def routes(services: Services, tables: Mapping[str, TableEndpoint]) -> list[Base
         Route(f"{ITEM_PREFIX}radio/{{name:path}}", answers.radio_item),
         Route(f"{ITEM_PREFIX}events/{{name:path}}", answers.events_item),
         Route("/api/live", answers.live),
-        Route("/api/live/{channel}/recordings", answers.recordings),
-        Route("/api/live/{channel}/publish_key", answers.publish_key),
-        Route("/api/live/{channel}/publish_key", answers.renew_publish_key, methods=["POST"]),
+        Route(f"/api/live/{CHANNEL}/recordings", answers.recordings),
+        Route(f"/api/live/{CHANNEL}/publish_key", answers.publish_key),
+        Route(f"/api/live/{CHANNEL}/publish_key", answers.renew_publish_key, methods=["POST"]),
         Route("/api/radio", answers.radio),
         Route("/api/events", answers.events),
         Route("/api/relays", answers.relays),
@@ -153,8 +155,8 @@ class Api:
 
     async def live_item(self, request: Request) -> Response:
         """Describe a channel, without its publisher, and the one recording that the address names."""
-        name, _, recording = request.path_params["name"].partition("/")
         live = self._services.live
+        name, recording = own_name(request.path_params["name"], live.channels)
         own = [live.channels[name]] if name in live.channels else []
         others = [one for one in live.streams_of_others() if one.name == name]
         found = [await self._describe_channel(request, one, recording) for one in own or others]
@@ -316,6 +318,8 @@ class Api:
         """Make another key of a channel for the administrator, in place of one that was made."""
         channel = request.path_params["channel"]
         await self._require_key(request, channel)
+        if is_made_live_name(channel):
+            return plain_refusal(409, f"the key is that of all of {template_of(channel)!r}", UNCACHED)
         if not self._services.publishers.may_renew_key(channel):
             return plain_refusal(409, "publish_key is in the configuration: change it there", UNCACHED)
         try:

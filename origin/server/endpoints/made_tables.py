@@ -64,7 +64,7 @@ def endpoints(services: Services) -> dict[str, TableEndpoint]:
 def routes(tables: Mapping[str, TableEndpoint]) -> list[BaseRoute]:
     """Make the routes of endpoints, by section."""
     return [
-        Route(f"/api/{AREAS[section]}/{{name}}", handle, methods=[method])
+        Route(f"/api/{AREAS[section]}/{{name:live_name}}", handle, methods=[method])
         for section, one in tables.items()
         for method, handle in (
             ("GET", one.describe),

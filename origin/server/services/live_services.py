@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from origin.config.limit_options import LimitOptions
 from origin.config.options import (
@@ -16,10 +18,13 @@ from origin.config.options import (
     data_folder,
     dvr_seconds,
     listed_seconds,
+    live_channels,
+    live_templates,
     recordings_bytes,
     seconds,
     size,
 )
+from origin.http.channel_patterns import is_made_live_name, template_of
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import make_simulcasts, simulcast_options
 from origin.server.services.cluster_services import SharedSimulcast, is_edge, make_cluster, make_shared_dvr
@@ -46,6 +51,32 @@ DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
 """Seconds from the end of a part's last frame until the part can be fetched."""
 
 
+class PossibleOptions(Mapping[str, LiveOptions]):
+    """The options of live channels by name, found for those too that publishers may make by a pattern.
+
+    Args:
+        options: of the channels that there are, by name.
+        templates: the options of those that publishers make, by their pattern.
+    """
+
+    def __init__(self, options: Mapping[str, LiveOptions], templates: Mapping[str, LiveOptions]) -> None:
+        self._options = options
+        self._templates = templates
+
+    def __getitem__(self, name: str) -> LiveOptions:
+        if (options := self._options.get(name)) is not None:
+            return options
+        if not is_made_live_name(name):
+            raise KeyError(name)
+        return msgspec.structs.replace(self._templates[template_of(name)], name=name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)
+
+
 class LiveServices:
     """The live channels of one server: its own, those of its stations, and those of its cluster.
 
@@ -57,6 +88,8 @@ class LiveServices:
         simulcasts: the stations' channels that this server makes.
         simulcast_names: the names of all simulcasts that it serves.
         options: of the live channels that the server makes, by name, as they are now.
+        templates: the options of channels that publishers make, by their pattern, as they are now.
+        possible_options: of the channels that there are, and that publishers may make.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: the streams that are served, by name; a stream may be replaced, too.
         cluster: shares channels with other machines; None without one.
@@ -89,10 +122,13 @@ class LiveServices:
         self.shared_dvrs: dict[str, SharedDvr] = {}
         self.cluster = make_cluster(config, self.streams, logs, limits)
         self.options: dict[str, LiveOptions] = {}
+        self.templates: dict[str, LiveOptions] = {}
         self.channels: dict[str, Channel] = {}
         if tools is not None:
-            self.options = {one.name: one for one in config.live}
-            self.channels = {one.name: self.make_channel(one, tools) for one in config.live}
+            self.templates = {one.name: one for one in live_templates(config)}
+            self.options = {one.name: one for one in live_channels(config)}
+            self.channels = {one.name: self.make_channel(one, tools) for one in live_channels(config)}
+        self.possible_options = PossibleOptions(self.options, self.templates)
 
     def make_channel(self, options: LiveOptions, tools: Tools) -> Channel:
         """Make a channel, which nobody is served before it is shared. Blocks."""
@@ -140,7 +176,7 @@ class LiveServices:
         Args:
             mounts: the stations, some of which have a channel.
         """
-        for options in self._config.live:
+        for options in live_channels(self._config):
             if (channel := self.channels.get(options.name)) is not None:
                 self._share(channel, options)
         self._serve_simulcasts(mounts)

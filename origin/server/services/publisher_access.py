@@ -16,6 +16,7 @@ from origin.config import logging_setup
 from origin.config.kept_secrets import MadeKeys, StartSecrets
 from origin.config.limit_options import LimitOptions
 from origin.config.options import Config, redactor_of
+from origin.http.channel_patterns import template_of
 from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
 from origin.server.services.mapping_view import MappingView
@@ -105,8 +106,9 @@ class PublisherServices:
         redactor = await SHARED_THREADS.run(redactor_of, self._config, new)
         await SHARED_THREADS.run(logging_setup.configure, new.log.level, new.log.format, redactor)
         self._on_log_change(new, self._config)
-        for name in self.keys.rotate(_keys_in(new)):
-            if (channel := self._channels.get(name)) is not None:
+        rotated = self.keys.rotate(_keys_in(new))
+        for name, channel in self._channels.items() if rotated else ():
+            if not rotated.isdisjoint((name, template_of(name))):
                 log.info("publish_key was changed", channel=name)
                 if channel.published is not None:
                     channel.published.end_all("the channel's publish_key was changed")

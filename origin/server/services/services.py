@@ -53,6 +53,7 @@ from origin.server.services.library_services import make_library_services
 from origin.server.services.limits import Limits
 from origin.server.services.live_services import LiveServices
 from origin.server.services.mapping_view import MappingView
+from origin.server.services.pattern_channels import PatternChannels
 from origin.server.services.publisher_access import PublisherServices, make_admission, make_keys
 from origin.server.services.recording_services import (
     make_bucket_recordings,
@@ -130,7 +131,8 @@ def _stores_data(service: Service) -> bool:
     """Return whether a service keeps anything in the data folder that only one server may write."""
     if isinstance(service, Simulcast):
         return service.options.dvr.data is not None
-    return isinstance(service, Channel | EventHistory | Preparation | StationRecorder | TablesAtTakeover)
+    of_data = Channel | EventHistory | PatternChannels | Preparation | StationRecorder | TablesAtTakeover
+    return isinstance(service, of_data)
 
 
 class Services:
@@ -159,6 +161,7 @@ class Services:
         access: the policy of protected areas and lists; its options are set before the first request.
         guess_delay: counts wrong passwords, and delays the answers to them.
         publishers: admits publishers to the live channels.
+        pattern_channels: the live channels that publishers have made.
         recordings: the recordings of the channels that record, by name.
         recording_copies: the copiers of these to S3.
         bucket_recordings: the recordings in S3, by channel.
@@ -251,6 +254,7 @@ class Services:
         self.publishers = PublisherServices(
             config, facts.made_keys, channels, keys, admission, self._take_log
         )
+        self.pattern_channels = admission.maker = PatternChannels(self)
         self.events = make_event_services(config, limits, self._count)
         self.authorization.keys[ResourceKind.EVENTS] = resource_keys(self.events.keys_of)
         self._event_beats = ChannelBeats(self.events.channels.values, limits.events.channel.beat_seconds)
@@ -494,6 +498,7 @@ class Services:
     def _services(self) -> list[Service]:
         live, events, library = self.live, self.events, self.library
         every: list[Service | None] = [*live.channels.values(), *live.simulcasts.values()]
+        every += [None if self.tools is None else self.pattern_channels]
         # Relays end first, as they publish the reason to their channels' readers.
         every += [*self.mounts.values(), *self.stations.hidden.values(), *events.relays.values()]
         # Histories end behind the channels, whose last events are kept.

@@ -13,7 +13,7 @@ from origin.access.protected_addresses import ProtectedAddresses
 from origin.config.options import Config, event_channels, event_templates
 from origin.config.own_addresses import LOOPBACK_OF, base_address, own_names
 from origin.config.stations import is_in_hls
-from origin.http.channel_patterns import matches
+from origin.http.channel_patterns import is_made_live_name, matches, own_name, template_of
 from origin.http.path_prefixes import split_token
 from origin.server.services.access_services import protected_addresses
 from origin.server.services.library_services import S3_SCHEME
@@ -146,7 +146,8 @@ class SignableAddresses:
             yield from self._faults_of_service(path, area, rest, publishes=publishes)
 
     def _faults_of_service(self, path: str, area: str, rest: str, *, publishes: bool) -> Iterator[str]:
-        name, _, below = rest.partition("/") if area == "live" else (rest, "", "")
+        names_of_channels = [one.name for one in self.config.live]
+        name, below = own_name(rest, names_of_channels) if area == "live" else (rest, "")
         names = [name, *(name.removesuffix(one) for one in PLAYLIST_FILES if area == "radio")]
         if area == "events" and name.startswith("radio/"):
             area, names = "radio", [name.removeprefix("radio/")]
@@ -162,7 +163,8 @@ class SignableAddresses:
         config = self.config
         if area == "live":
             stations = [one.name for one in config.radio if is_in_hls(one, config)]
-            return name in (*(one.name for one in config.live), *stations, *config.access.channels)
+            known = (*(one.name for one in config.live), *stations, *config.access.channels)
+            return name in known or (is_made_live_name(name) and template_of(name) in known)
         if area == "radio":
             return any(one.name == name for one in config.radio)
         configured = any(one.name == name for one in event_channels(config))

@@ -44,6 +44,7 @@ from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.dvr.write_queue import DiskHealth
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FileChangedError
+from packager.safe_files import folder_name
 from packager.window.cadence import Cadence
 from packager.window.model import STORERS, LiveSegment, SegmentStore
 from packager.window.rendition import extension_of, stored_name
@@ -114,7 +115,7 @@ class BucketArchive:
         self._bounds = bounds
         self._limits = limits
         self._wall_clock = wall_clock
-        self._key = f"{area}/{channel}/dvr"
+        self._key = f"{area}/{folder_name(channel)}/dvr"
         self._health = DiskHealth(channel, limits.calm_writes, "S3 is too slow")
         self._uploads: dict[str, _Upload] = {}
         self._outlines = OutlineWriter(OutlineStore.in_bucket(bucket.storing, self._key), {})

@@ -122,7 +122,9 @@ async def test_there_is_room_for_so_many_and_no_more() -> None:
 
 async def test_a_channel_that_ends_takes_nobody() -> None:
     door = admission()
-    door.find("studio").close()
+    source = door.find("studio")
+    assert source is not None
+    source.close()
     with pytest.raises(RefusedError) as told:
         admit(door, "studio", KEY)
     assert told.value.reason is RefusalReason.CLOSED
