@@ -128,7 +128,7 @@ def of_runs() -> bytes:
         "stts": rows(np.stack((ones, random.integers(1, 3, ENTRIES)), axis=1)),
         "ctts": offsets,
         "stsc": rows(stsc),
-        "stsz": sizes(random.integers(0, 9, ENTRIES)),
+        "stsz": sizes(random.integers(1, 9, ENTRIES)),
         "stco": rows(random.integers(4096, 1 << 20, ENTRIES)),
     }
     return moov(Track(tables, video=True, timescale=1, edits=[(0, (1 << 31) - 1)]))
