@@ -31,6 +31,8 @@ CICP_CHANNELS = "urn:mpeg:mpegB:cicp:ChannelConfiguration"
 JOC = "tag:dolby.com,2018:dash:EC3_ExtensionType:2018"
 JOC_COMPLEXITY = "tag:dolby.com,2018:dash:EC3_ExtensionComplexityIndex:2018"
 SCTE_214 = "urn:scte:dash:scte214-extensions"
+INDENT = "  "
+CEA_608, CEA_708 = "urn:scte:dash:cc:cea-608:2015", "urn:scte:dash:cc:cea-708:2015"
 TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 """DASH-IF IOP §3.2.9: the value is the ID of the adaptation set whose pictures these are."""
 THUMBNAIL_TILE = "http://dashif.org/guidelines/thumbnail_tile"
@@ -195,8 +197,7 @@ class AdaptationSet:
             SubElement(element, "Label").text = self.label
         if self.reference_time is not None:
             element.append(self.reference_time.element())
-        for scheme, value in self.accessibility:
-            SubElement(element, "Accessibility", schemeIdUri=scheme, value=value)
+        element.extend(_accessibility(*one) for one in self.accessibility)
         if self.content_type != "image":
             role = "subtitle" if self.content_type == "text" else "main" if self.main else "alternate"
             for one in self.roles or (role,):
@@ -294,7 +295,7 @@ class Period:
     def write(self) -> bytes:
         """Serialize the period as part of a manifest, indented except for its first line."""
         element = self.element()
-        indent(element, level=1)
+        indent(element, INDENT, level=1)
         return bytes(tostring(element, encoding="utf-8"))
 
 
@@ -345,3 +346,24 @@ def encoded(mpd: Element) -> bytes:
     indent(mpd)
     # As text, which is written in half the time of bytes.
     return f"<?xml version='1.0' encoding='utf-8'?>\n{tostring(mpd, encoding='unicode')}\n".encode()
+
+
+def closed_captions(services: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the schemes and values of captions in the picture (ANSI/SCTE 214-1 §7.2).
+
+    Nothing says their languages.
+    """
+    channels = [f"{name}=und" for name in services if name.startswith("CC")]
+    numbers = [name.removeprefix("SERVICE") for name in services if name.startswith("SERVICE")]
+    found = (CEA_608, ";".join(channels)), (CEA_708, ";".join(f"{one}=lang:und" for one in numbers))
+    return [(scheme, value) for scheme, value in found if value]
+
+
+def accessibility_lines(schemes: Sequence[tuple[str, str]]) -> bytes:
+    """Return what `Period.write` makes of the schemes of an adaptation set's ``accessibility``."""
+    lines = (tostring(_accessibility(*one), encoding="unicode") for one in schemes)
+    return "".join(f"\n{3 * INDENT}{line}" for line in lines).encode()
+
+
+def _accessibility(scheme: str, value: str) -> Element:
+    return Element("Accessibility", schemeIdUri=scheme, value=value)

@@ -134,6 +134,15 @@ class Media:
         )
 
 
+CLOSED_CAPTIONS_GROUP = "captions"
+
+
+def closed_captions(services: Sequence[str]) -> list[Media]:
+    """Offer captions in the picture (§4.4.6.1) by their INSTREAM-IDs; nothing says their languages."""
+    kind, group = "CLOSED-CAPTIONS", CLOSED_CAPTIONS_GROUP
+    return [Media(kind, group, name, autoselect=name == services[0], instream_id=name) for name in services]
+
+
 @dataclass(frozen=True, slots=True)
 class SessionData:
     """EXT-X-SESSION-DATA (§4.4.6.4) whose value is the JSON at an address."""
@@ -163,7 +172,9 @@ class MultivariantPlaylist:
 
     def render(self) -> str:
         """Write the playlist."""
-        lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}"]
+        # §8: version 7 has the services of CEA-708.
+        services = any((one.instream_id or "").startswith("SERVICE") for one in self.media)
+        lines = ["#EXTM3U", f"#EXT-X-VERSION:{max(self.version, 7) if services else self.version}"]
         lines += ["#EXT-X-INDEPENDENT-SEGMENTS"] if self.independent else []
         lines += [f"# {comment}" for comment in self.comments]
         lines += [str(item) for item in (*self.session_data, *self.media)]

@@ -19,6 +19,7 @@ from media.dash.live_mpd import DynamicManifest
 from media.dash.segment_addressing import NumberTemplate
 from media.hls.date_range import DateRange
 from media.hls.precompressed_text import FilledText, Pieces, Replacements, TextTemplate, rendered
+from media.mp4.codecs.closed_captions import in_order
 from media.mp4.fragments.emsg import ID3_SCHEME
 from media.mp4.fragments.fragments import read_track, write_empty_fragment
 from media.mp4.text import wvtt
@@ -59,6 +60,9 @@ MARK = "\ue000"
 
 SUFFIX = "\ue001"
 """A private-use character in the place of what stands behind every address."""
+
+CAPTIONS_MARK = "\ue002", ""
+"""The scheme and value that stand for those of the captions in the picture."""
 
 NAMED_BEHIND_END = 3
 """How many segments a manifest names beyond the last one that all renditions have.
@@ -129,11 +133,11 @@ class LiveManifest:
         windows = [one.window for one in renditions.values() if one.language is None]
         self._tracker = PeriodTracker(windows, cadence.segment_duration)
         self._state: tuple[object, ...] = ()
-        # The manifest of this state, with marks in the places of suffix and bandwidths.
+        # The manifest of this state, with marks in the places of suffix and measures.
         self._templates: list[TextTemplate] = []
         # The text before the periods.
         self._before = b""
-        self._bandwidths: Replacements = ()
+        self._measures: Replacements = ()
         self._published = 0.0
         # The last periods that were looked at, and the same with their events.
         self._events_key: tuple[int, list[LivePeriod]] = (-1, [])
@@ -166,21 +170,26 @@ class LiveManifest:
             reference.ended,
             having,
             self.date_ranges.version,
-            # Their bandwidths, and how much there is.
+            # Segments that are listed: on these bandwidths and captions depend.
             [rendition.window.next_number for rendition in self._renditions.values()],
         )
         if state != self._state:
             self._published = self._publish_time(reference, settled=settled)
             self._templates = self._template(reference, now)
-            self._bandwidths = self._measured()
+            self._measures = self._measured()
             self._state = state
-        replacements = *self._bandwidths, (SUFFIX.encode(), escape(suffix).encode())
+        replacements = *self._measures, (SUFFIX.encode(), escape(suffix).encode())
         return tuple(FilledText(template, replacements) for template in self._templates)
 
     def _measured(self) -> Replacements:
-        """Return the bandwidths of the renditions: a measured one is the same in all periods."""
-        return tuple(
-            (_mark(one).encode(), str(_bandwidth(one)).encode()) for one in self._renditions.values()
+        """Return what is measured, and the same in all periods: bandwidths, and captions in the picture."""
+        renditions = self._renditions.values()
+        captions = mpd.closed_captions(
+            in_order(one.window.closed_captions for one in renditions if one.video)
+        )
+        return (
+            *((_mark(one).encode(), str(_bandwidth(one)).encode()) for one in renditions),
+            (mpd.accessibility_lines([CAPTIONS_MARK]), mpd.accessibility_lines(captions)),
         )
 
     def delayed(self, suffix: str, now: float, delay: Fraction) -> Pieces | None:
@@ -408,7 +417,15 @@ class LiveManifest:
                 # Events go with the pictures, or where there are none with the sound.
                 known = None if period.static else self._reference_time(offered, period)
                 scheme = None if sets else ID3_SCHEME
-                sets.append(mpd.AdaptationSet(content, offered, events=scheme, reference_time=known))
+                sets.append(
+                    mpd.AdaptationSet(
+                        content,
+                        offered,
+                        events=scheme,
+                        reference_time=known,
+                        accessibility=[CAPTIONS_MARK] if video else (),
+                    )
+                )
         sets += (
             mpd.AdaptationSet("text", [self._text(rendition, period)], rendition.language)
             for rendition in self._renditions.values()

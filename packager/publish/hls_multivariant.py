@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from media.hls.multivariant import IFrameVariant, Media, MultivariantPlaylist, Variant
+from media.hls.attribute_values import quoted
+from media.hls.multivariant import (
+    CLOSED_CAPTIONS_GROUP,
+    IFrameVariant,
+    Media,
+    MultivariantPlaylist,
+    Variant,
+    closed_captions,
+)
+from media.mp4.codecs.closed_captions import in_order
 from media.mp4.languages import language_name
 from packager.window.model import Timeline
 from packager.window.rendition import Rendition, RenditionFacts, variant_renditions
@@ -17,10 +27,11 @@ CAPTIONS_GROUP = "captions"
 
 
 class SpanTotals(NamedTuple):
-    """The sums over the listed segments of a rendition, and the last of their timelines."""
+    """The sums over the listed segments of a rendition, their last timeline, and captions in the picture."""
 
     totals: SegmentTotals
     timeline: Timeline | None
+    closed_captions: frozenset[str] = frozenset()
 
 
 class _Described(NamedTuple):
@@ -40,11 +51,15 @@ class _Described(NamedTuple):
 
 def live_totals(renditions: Iterable[Rendition]) -> Mapping[str, SpanTotals]:
     """Return the sums over the segments of the live playlists."""
-    return {one.name: SpanTotals(one.window.finished.totals, one.window.timeline) for one in renditions}
+    windows = {one.name: one.window for one in renditions}
+    return {
+        name: SpanTotals(window.finished.totals, window.timeline, window.closed_captions)
+        for name, window in windows.items()
+    }
 
 
 def _described(rendition: RenditionFacts, span: SpanTotals) -> _Described:
-    totals, timeline = span
+    totals, timeline, _ = span
     average = totals.average_bandwidth
     peak = max(totals.peak_bandwidth or rendition.bitrate, average)
     return _Described(rendition, totals, timeline, average or rendition.bitrate, peak)
@@ -84,6 +99,9 @@ def multivariant_playlist(
     ]
     media = [_audio(found[one.name], suffix, default=one is sound[0]) for one in sound]
     media += [_captions(one, one.language, suffix) for one in captions if one.language is not None]
+    if services := in_order(totals[one.name].closed_captions for one in primary):
+        variants = [replace(one, closed_captions=quoted(CLOSED_CAPTIONS_GROUP)) for one in variants]
+        media += closed_captions(services)
     return MultivariantPlaylist(variants, media, pictures=pictures)
 
 

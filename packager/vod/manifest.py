@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from media.dash.durations import rounded_up
-from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
+from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest, closed_captions
 from media.dash.segment_addressing import SegmentBase, SegmentList, SegmentTemplate
 from media.mp4.codecs.colour import Colour
 from media.mp4.fragments.sidx import sidx_bytes
@@ -31,8 +31,6 @@ from packager.vod.sounds import dash_accessibility, dash_roles, sound_names
 from packager.vod.text.cues import TIMESCALE
 from packager.vod.text.text_playlists import TEXT_FOLDER, text_names
 
-CEA_608, CEA_708 = "urn:scte:dash:cc:cea-608:2015", "urn:scte:dash:cc:cea-708:2015"
-
 
 def manifest(files: Files) -> StaticManifest:
     """Offer a file, or the renditions of a title, with the segments that HLS has.
@@ -47,7 +45,7 @@ def manifest(files: Files) -> StaticManifest:
     base, sounds = choose_sounds(files)
     sets: list[AdaptationSet] = []
     trick_mode: list[AdaptationSet] = []
-    captions = dash_captions(caption_services(files))
+    captions = closed_captions(caption_services(files))
     kinds: dict[tuple[bool, Colour, bytes], list[int]] = {}
     for number, (_, video) in enumerate(videos):
         kinds.setdefault(_kind(video), []).append(number)
@@ -87,17 +85,6 @@ def manifest(files: Files) -> StaticManifest:
         # Behind the others: players that don't know trick mode take the first video that they find.
         periods=[Period("0", Fraction(0), None, [*sets, *trick_mode, *tiles])],
     )
-
-
-def dash_captions(services: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the schemes and values of captions in the picture (ANSI/SCTE 214-1 §7.2).
-
-    Nothing says their languages.
-    """
-    channels = [f"{name}=und" for name in services if name.startswith("CC")]
-    numbers = [name.removeprefix("SERVICE") for name in services if name.startswith("SERVICE")]
-    found = (CEA_608, ";".join(channels)), (CEA_708, ";".join(f"{one}=lang:und" for one in numbers))
-    return [(scheme, value) for scheme, value in found if value]
 
 
 def _kind(video: OfferedTrack) -> tuple[bool, Colour, bytes]:

@@ -12,13 +12,16 @@ from media.errors import UnsupportedError
 from media.hls.attribute_values import quoted
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment
 from media.hls.multivariant import (
+    CLOSED_CAPTIONS_GROUP,
     IFrameVariant,
     ImageVariant,
     Media,
     MultivariantPlaylist,
     SessionData,
     Variant,
+    closed_captions,
 )
+from media.mp4.codecs.closed_captions import in_order
 from media.mp4.fragments.sidx import sidx_bytes
 from packager.vod.index.chapters import DATA_ID
 from packager.vod.index.file_index import ONLY_I_FRAMES, FileIndex, OfferedTrack
@@ -35,8 +38,6 @@ INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
 SINGLE_FILE_NAME = "media.mp4"
 """Of a track's file that has all its segments."""
-
-CAPTIONS_GROUP = "captions"
 
 CHAPTERS_NAME = "chapters.json"
 
@@ -149,8 +150,8 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     if not groups:
         variants = [_video_variant(video, prefix, (), None) for prefix, video in videos]
     if captions:
-        variants = [replace(variant, closed_captions=quoted(CAPTIONS_GROUP)) for variant in variants]
-        media += [_caption_media(name, is_first=name == captions[0]) for name in captions]
+        variants = [replace(variant, closed_captions=quoted(CLOSED_CAPTIONS_GROUP)) for variant in variants]
+        media += closed_captions(captions)
     elif not any(file.starts.captions for file in files):
         # §4.4.6.2: NONE is said of all variants or of none.
         variants = [replace(variant, closed_captions="NONE") for variant in variants]
@@ -270,13 +271,7 @@ def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
 
 def caption_services(files: Files) -> tuple[str, ...]:
     """Return the captions that any of the files has in its picture, such as ``CC1`` and ``SERVICE1``."""
-    found = {name for file in files for name in file.starts.services}
-    return tuple(sorted(found, key=lambda name: (len(name), name)))
-
-
-def _caption_media(name: str, *, is_first: bool) -> Media:
-    """Offer captions in the picture (§4.4.6.1); nothing says their language."""
-    return Media("CLOSED-CAPTIONS", CAPTIONS_GROUP, name=name, autoselect=is_first, instream_id=name)
+    return in_order(file.starts.services for file in files)
 
 
 def choose_texts(files: Files) -> OfferedFile | None:

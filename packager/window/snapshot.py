@@ -185,6 +185,7 @@ class WindowStateEntry:
         open: the segment that isn't finished.
         begins: whether the segment to come begins a timeline that isn't the first.
         ended: whether nothing comes any more.
+        closed_captions: the captions in the picture that were in any part so far, by their INSTREAM-IDs.
     """
 
     rendition: str
@@ -192,6 +193,7 @@ class WindowStateEntry:
     open: HeldSegment | None
     begins: bool
     ended: bool
+    closed_captions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from media.errors import MalformedError
+from media.mp4.codecs.closed_captions import services_within
 from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.log import (
@@ -67,6 +68,7 @@ class Window:
         finished: the segments that are no longer open, with their totals and how long they are kept.
         version: a number that changes whenever playlists do.
         ended: whether nothing comes any more.
+        closed_captions: the captions in the picture that were in any part so far, by their INSTREAM-IDs.
         waiters: the requests that wait for segments and parts to come.
         on_listed: called behind each segment that is listed.
         on_lost: called with the number of each segment that leaves memory and isn't on disk.
@@ -83,6 +85,7 @@ class Window:
         self.open: LiveSegment | None = None
         self.version = 0
         self.ended = False
+        self.closed_captions: frozenset[str] = frozenset()
         self.waiters = Waiters(limits)
         self.clock = clock
         self.on_listed: Callable[[], None] = lambda: None
@@ -263,6 +266,7 @@ class Window:
             None if self.open is None else HeldSegment.of(self.open, text=self._text, has_media=has_media),
             self._begins,
             self.ended,
+            self.closed_captions,
         )
         return entry, self.finished.held(rendition, now, has_media=has_media)
 
@@ -282,6 +286,7 @@ class Window:
             timelines = {one.number: one for one in entry.segments.timelines}
             self.open = entry.open.segment(timelines, finished=False, text=self._text)
         self._begins, self.ended = entry.begins, entry.ended
+        self.closed_captions = entry.closed_captions
         if self.ended:
             self.waiters.close()
 
@@ -331,6 +336,7 @@ class Window:
         """
         self.finished, self.open = newer.finished, newer.open
         self._begins, self.ended = newer._begins, newer.ended
+        self.closed_captions |= newer.closed_captions
         self._notify()
         if self.ended:
             self.waiters.close()
@@ -342,6 +348,8 @@ class Window:
             program_date_time: seconds since the epoch of its first sample.
             ends_segment: whether the next part begins a segment.
         """
+        if not self._text:
+            self.closed_captions |= services_within(part.data)
         if self.open is None:
             self.open = LiveSegment(
                 self.next_number,

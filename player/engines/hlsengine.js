@@ -9,8 +9,19 @@ const CATCH_UP_RATE = 1.08;
 /** The errors by which hls.js reports that the browser has no decoder for any of the levels. */
 const UNSUPPORTED = [Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR, Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR];
 
+/** Reads captions in the picture through parts: hls.js 1.7 takes each further part of a segment for a break. */
+class CaptionsController extends Hls.DefaultConfig.timelineController {
+  onFragLoading(event, data) {
+    const { frag, part } = data;
+    if (part && frag.sn === this.lastSn && part.index === this.lastPartIndex + 1) this.lastSn -= 1;
+    super.onFragLoading(event, data);
+  }
+}
+
 export class HlsEngine {
   hls;
+  #video;
+  #listening = new AbortController();
   ready = null;
   #isLive;
   #isFollowing = true;
@@ -18,6 +29,7 @@ export class HlsEngine {
   static isSupported = () => Hls.isSupported();
 
   constructor(video, { url, isLive, buffer, level }, start, { changed, failed }) {
+    this.#video = video;
     this.#isLive = isLive;
     // What grows but isn't live, such as a programme, is watched from its beginning.
     this.#isFollowing = isLive;
@@ -29,6 +41,7 @@ export class HlsEngine {
       maxMaxBufferLength: buffer || VOD_BUFFER_S * 2,
       startPosition: isLive || !start ? -1 : start,
       startLevel: level >= 0 ? level : undefined,
+      timelineController: CaptionsController,
       enableWorker: false, // fragmented MP4 passes through; there is nothing to transmux in a worker
     });
     this.hls = hls;
@@ -37,6 +50,8 @@ export class HlsEngine {
     for (const event of events) hls.on(event, () => changed());
     // Behind this event hls.js selects the default track, whatever was selected meanwhile.
     hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => queueMicrotask(() => changed("captions")));
+    // It makes those of captions in the picture when the first of their text comes.
+    video.textTracks.addEventListener("addtrack", () => changed("captions"), { signal: this.#listening.signal });
     hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, () => changed("sounds"));
     // Between its target and here hls.js plays faster; further behind it would stay where it is for ever.
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
@@ -72,13 +87,26 @@ export class HlsEngine {
     else this.hls.nextLevel = index;
   }
 
+  /** The text tracks that hls.js makes of captions in the picture (CEA-608 and CEA-708). */
+  get #inPicture() {
+    const isText = ({ label }) => this.hls.subtitleTracks.some((one) => one.name === label);
+    return Array.from(this.#video.textTracks).filter((track) => track.kind === "captions" && !isText(track));
+  }
+
   get captions() {
-    const { subtitleTracks: tracks, subtitleTrack } = this.hls;
-    return { names: tracks.map((one) => one.name), languages: tracks.map((one) => one.lang), chosen: subtitleTrack };
+    const { subtitleTracks: tracks, subtitleTrack } = this.hls, inPicture = this.#inPicture;
+    const shown = inPicture.findIndex((track) => track.mode === "showing");
+    return {
+      names: [...tracks.map((one) => one.name), ...inPicture.map((track) => track.label)],
+      languages: [...tracks.map((one) => one.lang), ...inPicture.map((track) => track.language)],
+      chosen: shown < 0 ? subtitleTrack : tracks.length + shown,
+    };
   }
 
   setCaptions(index) {
-    this.hls.subtitleTrack = index;
+    const count = this.hls.subtitleTracks.length;
+    this.hls.subtitleTrack = index < count ? index : -1;
+    this.#inPicture.forEach((track, number) => { track.mode = number === index - count ? "showing" : "hidden"; });
   }
 
   get sounds() {
@@ -136,6 +164,7 @@ export class HlsEngine {
   }
 
   destroy() {
+    this.#listening.abort();
     this.hls.destroy();
   }
 }

@@ -85,7 +85,8 @@ export class ShakaEngine {
   get captions() {
     const tracks = this.#player?.getTextTracks() ?? [];
     return {
-      names: tracks.map((track) => track.label ?? track.language),
+      // Of captions in the picture nothing says the language; their channel or service is their id.
+      names: tracks.map((track) => track.label ?? (track.language === "und" && track.originalTextId || track.language)),
       languages: tracks.map((track) => track.language),
       chosen: tracks.findIndex((track) => track.active),
     };

@@ -21,6 +21,7 @@ from packager.window.log_encoding import LogDecoder, encode
 from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
 from packager.window.rendition_log_writer import RenditionWriter
 from tests.origin.live.served_log import LOG_BYTES, NoCommands
+from tests.packager.captioned_films import sei
 
 NUMBER = 1_795_000_000
 PARTS = 4
@@ -32,7 +33,20 @@ ENTRIES = {
     "captions-en": WEBVTT_ENTRY,
 }
 INITS = [write_init_segment(TrackFacts(1, b"vide", SCALE, box(b"free", bytes(size)))) for size in range(2)]
-ACTS = ("parts", "segment", "one part", "begin", "break", "gap", "range", "range ends", "stored", "full")
+CAPTIONS = sei([(0, 0x94, 0x20)])
+ACTS = (
+    "parts",
+    "segment",
+    "one part",
+    "begin",
+    "break",
+    "gap",
+    "range",
+    "range ends",
+    "stored",
+    "full",
+    "captions",
+)
 
 
 class Clock:
@@ -74,6 +88,7 @@ class Maker:
     """What makes a channel, and who follows it from its beginning."""
 
     def __init__(self, *, dvr: bool) -> None:
+        self.user_data = b""
         self.clock, self.disk = Clock(), Disk()
         folder = "/data" if dvr else None
         formats = tuple(
@@ -111,12 +126,13 @@ class Maker:
     def part(self, writer: RenditionWriter) -> None:
         number, index = writer.window.next_part
         date = Fraction(number) + Fraction(index, PARTS)
+        sample = number.to_bytes(4, "big") + self.user_data
         data = write_fragment(
             sequence_number=1,
             track_id=1,
             base_media_decode_time=round((date - NUMBER) * SCALE),
-            samples=(Sample(SCALE // PARTS, 4, is_sync=not index),),
-            data=number.to_bytes(4, "big"),
+            samples=(Sample(SCALE // PARTS, len(sample), is_sync=not index),),
+            data=sample,
         )
         ends = index == PARTS - 1
         writer.append(LivePart(data, Fraction(1, PARTS), independent=not index), date, ends_segment=ends)
@@ -137,6 +153,7 @@ class Maker:
             "full": lambda: setattr(self.disk, "has_room", not self.disk.has_room),
             "retire": self.writers["240p"].retire,
             "forget": self.writers["audio"].forget,
+            "captions": lambda: setattr(self, "user_data", CAPTIONS if not self.user_data else b""),
             "day": lambda: setattr(self.clock, "now", self.clock.now + 86_400),
             "end": self.aligned.end,
         }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 CAPTIONS = b"\xb5\x00\x31GA94"
 """First bytes of user data with captions: country, provider, identifier."""
+
+_PLACES = re.compile(re.escape(CAPTIONS))
+_LONGEST = 160
+"""Bytes that user data with captions have at most, with emulation prevention."""
 
 _CC_DATA = 3
 """Type of the user data that have captions (ATSC A/53 Part 4 §6.2.3)."""
@@ -30,6 +35,17 @@ def services_of(data: bytes) -> frozenset[str]:
     # CEA-708-E §4.3: a flag says whether the construct has data, and two bits what data.
     valid = [(one[0] & 3, one[1], one[2]) for one in triples if len(one) == 3 and one[0] & 4]
     return frozenset((*_channels(valid), *_services(valid)))
+
+
+def services_within(data: bytes | memoryview) -> frozenset[str]:
+    """Return the captions in the user data of a fragment's pictures, as `services_of` names them."""
+    places = (match.start() for match in _PLACES.finditer(data))
+    return frozenset().union(*(services_of(bytes(data[place : place + _LONGEST])) for place in places))
+
+
+def in_order(groups: Iterable[frozenset[str]]) -> tuple[str, ...]:
+    """Join the captions of several pictures as playlists list them: channels, then services, by number."""
+    return tuple(sorted(frozenset().union(*groups), key=lambda name: (len(name), name)))
 
 
 def _channels(triples: list[tuple[int, int, int]]) -> Iterator[str]:

@@ -26,6 +26,7 @@ ACTION = st.sampled_from((*ACTS, *["segment"] * 4, "retire", "forget", "day"))
 @given(st.lists(ACTION, max_size=60), st.integers(0, 60), st.booleans(), st.booleans())
 @example([*USUAL, "begin", "segment", "range", "range ends", *USUAL, "gap", *USUAL], 30, True, False)
 @example(["segment", "one part", "begin", "segment", *USUAL, "break", *USUAL], 4, False, True)
+@example([*USUAL, "captions", "segment", "captions", *USUAL], 18, False, False)
 @example(["begin", "begin", "parts"], 1, False, False)
 def test_who_comes_late_serves_what_who_was_there_from_the_beginning_serves(
     acts: list[str], cut: int, dvr: bool, ends: bool
