@@ -143,7 +143,10 @@ class Channel:
         self.published = None
         if options.source == PUBLISH:
             # Pictures that come while a stream is inspected are played, too.
-            seconds, takeover = limits.source.seen_seconds, options.takeover
+            seconds, takeover = (
+                limits.source.seen_seconds + limits.source.seen_grace_seconds,
+                options.takeover,
+            )
             self.published = PublishedSource(
                 options.name, takeover, limits.source, seconds, has_further_video_tracks=keep
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,7 @@ from packager.sources.limits import SourceLimits
 from packager.sources.publication import Publication
 from packager.sources.published_source import NO_PICTURE, NO_SOUND, PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
+from packager.threads import SHARED_THREADS
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
 from packager.window.program_date_time import LONGEST_OVERLAP, Instant, WallClock
@@ -187,6 +189,7 @@ class Restarts:
             self._skip_to_the_clock(source, plan, aligned)
             started, before = time.monotonic(), aligned.next_number
             self._played = _publication_of(source)
+            await self._reserve_kept(plan, aligned)
             reason = await self._run_once(source, plan, aligned, over)
             self._stopped = self._played
             if over.is_set():
@@ -220,6 +223,17 @@ class Restarts:
         behind = self._context.numbers.behind(aligned.next_number, duration, moment)
         if count := min(behind, MAX_SKIPPED_NUMBERS):
             aligned.skip(count, duration, Fraction(now.wall + min(moment - now.monotonic, 0.0)))
+
+    async def _reserve_kept(self, plan: Plan, aligned: AlignedWindows) -> None:
+        """Reserve numbers for what was kept of a stream while it was inspected: its segments come at once."""
+        played, duration = self._played, plan.cadence.segment_duration
+        if played is None or played is self._stopped or played.playable_since is None:
+            return
+        kept = math.ceil((time.monotonic() - played.playable_since) / duration)
+        number = aligned.next_number + min(kept, MAX_SKIPPED_NUMBERS)
+        with contextlib.suppress(OSError):  # `GapSchedule` logs it
+            reserve = self._context.numbers.reserve
+            await SHARED_THREADS.run(reserve, number, aligned.discontinuity_sequence)
 
     async def _run_once(
         self, source: Source, plan: Plan, aligned: AlignedWindows, over: asyncio.Event

@@ -19,6 +19,8 @@ LENGTHS = {
     "longer sound.mp4": (8, 30, 30),
     "longer picture.mp4": (30, 8, 30),
     "one picture.mp4": (0.04, 30, 30),
+    "short.mp4": (0.2, 0.15, 0.5),
+    "shortest.mp4": (0.08, 0.05, 0.5),
 }
 """Seconds of picture and of sound, and of the film."""
 

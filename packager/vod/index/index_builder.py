@@ -69,6 +69,10 @@ _MEDIA = (b"vide", b"soun")
 SHORTEST_DIFFERENCE = Fraction(1, 10)
 """Seconds by which tracks may differ in length until the shorter ones are made as long."""
 
+LEAST_SECONDS = Fraction(1, 2)
+"""Length of a film of picture and sound at least: browsers begin to play with some 0.3 s of both, and hls.js
+ends neither before it plays."""
+
 FILLED_BYTES = 16 << 20
 """Memory for the tables of sound with silence in its pauses."""
 
@@ -531,6 +535,8 @@ def _lengthened(
         size: offset behind all data of the file.
     """
     end = max((one.end for one in placed), default=Fraction(0))
+    if len({one.candidate.video for one in placed}) > 1:
+        end = max(end, LEAST_SECONDS)
     place = max([size, *(one.arrangement.data_end for one in placed)])
     room = TableRoom(FILLED_BYTES, reserve)
     longer: list[_Placed] = []

@@ -78,6 +78,14 @@ def cut_at_still_pictures(samples: Arrangement, cuts: Int64, times: Int64, times
     return Parts(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
+def stands_still(samples: Arrangement, ticks: int, timescale: int) -> bool:
+    """Return whether a last picture that stays for some ticks is sent several times.
+
+    Browsers show nothing of a film of very few pictures either, as they wait for some more.
+    """
+    return ticks > LATEST_DECODING * timescale or len(samples) < REPEATED_FRAMES
+
+
 def repeated_bytes(samples: Arrangement, cuts: Int64, end: int, timescale: int) -> int:
     """Return the bytes of samples that the last segment has once more, since its last picture stays for long.
 
@@ -89,7 +97,7 @@ def repeated_bytes(samples: Arrangement, cuts: Int64, end: int, timescale: int) 
     if not samples.is_held or start == stop or (len(cuts) > 2 and int(cuts[-3]) == start):
         return 0
     shown, lag = np.unique(samples.times(start, stop))[-2:].tolist(), LATEST_DECODING * timescale
-    if end - shown[-1] <= lag or shown[-1] - shown[0] >= lag:
+    if shown[-1] - shown[0] >= lag or not stands_still(samples, end - shown[-1], timescale):
         return 0
     return int(samples.sizes(cuts[-2:])[0]) * -(-REPEATED_FRAMES // (stop - start))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.sample_table import Samples
 from packager.vod.index.file_index import OfferedTrack
-from packager.vod.index.still_pictures import LATEST_DECODING, REPEATED_FRAMES
+from packager.vod.index.still_pictures import LATEST_DECODING, REPEATED_FRAMES, stands_still
 from packager.vod.movie.decode_times import decode_times_in_turn
 
 
@@ -57,7 +57,8 @@ def segment_samples(track: OfferedTrack, number: int) -> Samples:
     shown = np.unique(times[times < end])
     held = int(shown[-1])
     usual = held - int(shown[-2]) if len(shown) > 1 else 0
-    if is_part and end - held > lag and (usual == 0 or usual < lag):
+    is_still = is_part and stands_still(track.samples, end - held, track.timescale)
+    if is_still and (usual == 0 or usual < lag):
         groups = [quickened(samples, times, (first, held + usual), start_time, None)] if usual else []
         return _joined([*groups, *_standing(samples, times, (held, held + usual, end), start_time)])
     quick = is_followed and until >= end - lag

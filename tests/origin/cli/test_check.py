@@ -37,6 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "library").mkdir()
     for size, recipe in (("720p", "bframes.mp4"), ("360p", "silent.mp4")):
         shutil.copyfile(films.film(recipe), folder / "library" / f"film.{size}.mp4")
+    turned = ("-i", films.film("silent.mp4"), "-c", "copy", "-metadata:s:v", "rotate=90")
+    films.run_ffmpeg(*turned, folder / "library" / "turned.mp4")
     tone(folder / "song.mp3")
     station = '[[radio]]\nname = "demo.mp3"\nfolder = "song.mp3"\n'
     (folder / "headwater.toml").write_text(f"{copied_channel('demo')}\n{station}")
@@ -64,7 +66,13 @@ def assert_all_held(status: int, said: str) -> None:
 
 
 @pytest.mark.promise("headwater check")
-@pytest.mark.parametrize("path", ["/vod/film/master.m3u8", "/media/film.720p.mp4"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/vod/film/master.m3u8", "/media/film.720p.mp4"),
+        *("/vod/turned.mp4/master.m3u8", "/vod/turned.mp4/manifest.mpd"),
+    ],
+)
 def test_our_own_addresses_hold(server: ServerProcess, path: str) -> None:
     result = run_headwater("check", server.url + path)
     assert_all_held(result.returncode, result.stdout)
