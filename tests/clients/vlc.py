@@ -7,6 +7,8 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.clients.programs import UNPRIVILEGED, environment
@@ -62,3 +64,23 @@ class Vlc:
     def stop(self) -> None:
         self._control.close()
         end(self.process)
+
+
+@contextlib.contextmanager
+def playing(address: str) -> Iterator[Vlc]:
+    """Run a VLC that has played an address for a second."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        vlc = Vlc(address, folder)
+        try:
+            wait_for(lambda: vlc.number("get_time") >= 1, what=f"VLC to play {address}")
+            yield vlc
+        finally:
+            vlc.stop()
+
+
+def check_plays(address: str) -> None:
+    """Check that VLC plays an address for a second."""
+    with playing(address):
+        pass

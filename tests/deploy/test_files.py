@@ -139,6 +139,9 @@ def test_one_word_opens_the_container_to_the_local_network_and_another_one_is_it
     assert opened["user"] == "1000:1001"
     image = (DEPLOY / "docker/Dockerfile").read_text("utf-8")
     assert re.search(r"--mode 1777 /data\b", image)
+    assert "devices" not in closed
+    encoding = compose_service(re.sub(r"# (devices|group_add):", r"\1:", compose))
+    assert (encoding["devices"], len(encoding["group_add"])) == (["/dev/dri:/dev/dri"], 1)
 
 
 def test_without_a_configuration_the_container_has_an_empty_one_and_no_folder_in_its_place(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from origin.access.address_tokens import SigningKeys
+from tests.clients.vlc import check_plays
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel, film
 from tests.e2e.conftest import DESKTOP, PHONE, SMALL, Tab, open_tab
@@ -129,6 +131,7 @@ async def test_a_station_is_shared_from_its_card(browser: Browser, server: Serve
     assert page.endswith("/#radio/closed.mp3")
     with httpx.stream("GET", media, timeout=CLIENT_SECONDS) as answer:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/mpeg")
+    await asyncio.to_thread(check_plays, media)
     for name, size in SIZES.items():
         await tab.page.set_viewport_size({"width": size["width"], "height": size["height"]})
         await tab.screenshot(f"share-{name}-station")

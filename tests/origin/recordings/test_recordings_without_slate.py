@@ -21,6 +21,7 @@ from tests.waiting import wait_for
 
 KEY = "a-key-of-publishers"
 RATE = 10
+PUBLISHED = "160x120"
 CODING = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 10 -c:a aac -ar 48000"
 MUXED = "-f mpegts -muxdelay 0 -muxpreload 0"
 
@@ -50,10 +51,11 @@ def publish(server: ServerProcess, film: Path) -> None:
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> tuple[Path, Path]:
+def films(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Path]:
     """The slate, and what is published: of other sizes, so that no decoder goes on from one to the other."""
-    slate = make(tmp_path / "slate.mp4", "color=red:size=640x360", 2)
-    return slate, make(tmp_path / "published.ts", "testsrc2=size=160x120", 4)
+    size = getattr(request, "param", "640x360")
+    slate = make(tmp_path / "slate.mp4", f"color=red:size={size}", 2)
+    return slate, make(tmp_path / "published.ts", f"testsrc2=size={PUBLISHED}", 4)
 
 
 @pytest.fixture
@@ -106,6 +108,8 @@ def check(server: ServerProcess, recording: dict[str, Any], film: Path, times: i
     assert set(sizes) == {"160"}, sizes
 
 
+# Larger than what is published, smaller and upright, and of the same size.
+@pytest.mark.parametrize("films", ["640x360", "90x160", PUBLISHED], indirect=True)
 def test_a_publication_begins_with_the_publishers_first_picture_and_ends_with_the_last(
     channel: Callable[..., ServerProcess], films: tuple[Path, Path]
 ) -> None:
