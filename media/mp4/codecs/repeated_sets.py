@@ -20,7 +20,7 @@ class RepeatedSets:
     Attributes:
         is_hevc: whether NAL units are HEVC's; else they are H.264's.
         length_size: bytes of the length before each NAL unit.
-        units: the parameter sets.
+        units: the parameter sets, each without its length.
     """
 
     is_hevc: bool

@@ -46,7 +46,7 @@ def with_sets_apart(index: FileIndex, read: Read) -> FileIndex:
     read = index.reading(read)
     cuts = np.unique(video.cuts[:-1])
     if apart is None:
-        # Nothing else depends on it: the last picture of a cut tells whether there are any.
+        # Nothing else depends on it: the last cut shows if there are any.
         looked_at = cuts[-1:]
     else:
         looked_at = cuts[:: -(-len(cuts) // MAX_PICTURES_LOOKED_AT)]

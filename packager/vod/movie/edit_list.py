@@ -178,7 +178,7 @@ class Arrangement:
         end: when the last sample's presentation ends, in ticks from the presentation's beginning.
         hidden: number of samples up to the last one that an edit list cuts off, and which lasts a tick.
         is_held: whether that is later than the track says, because another one is longer.
-        left_out: what isn't published of its samples; None: nothing.
+        left_out: the bytes of samples that aren't published; None where all are.
     """
 
     table: SampleTable
