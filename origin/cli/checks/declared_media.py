@@ -115,6 +115,8 @@ def size_findings(
 ) -> Iterator[Finding]:
     """Compare a size in pixels with that of the pictures, coded or shown."""
     sizes = {size for track in tracks if track.entry for size in _sizes(track.entry)}
+    if any(track.is_turned for track in tracks):
+        sizes |= {(height, width) for width, height in sizes}
     if sizes and not any(
         abs(declared[0] - width) <= PIXELS_APART and abs(declared[1] - height) <= PIXELS_APART
         for width, height in sizes

@@ -65,6 +65,7 @@ class TrackMedia:
         shown: number of samples that last longer than a millisecond; others are there for decoding alone.
         shortest: shortest duration of these in seconds; 0 if unknown.
         alone: whether all samples can be decoded without any before; None if unknown.
+        is_turned: whether the picture is shown turned by 90 or 270 degrees.
     """
 
     kind: str
@@ -79,6 +80,7 @@ class TrackMedia:
     shown: int
     shortest: Fraction
     alone: bool | None
+    is_turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ def _fragmented_track(
         shown=len(durations),
         shortest=Fraction(min(durations, default=0), scale),
         alone=None if entry is None or not bits else _is_alone(entry, bits, leading),
+        is_turned=track.rotation in (90, 270),
     )
 
 
@@ -398,6 +401,7 @@ def _packet_track(
         shown=count - sum(step <= SHOWN_SECONDS * scale for step in steps),
         shortest=Fraction(min((step for step in steps if step > SHOWN_SECONDS * scale), default=0), scale),
         alone=alone if count == len(table) else False,
+        is_turned=track.rotation in (90, 270),
     )
 
 
