@@ -22,6 +22,7 @@ from tests.e2e.conftest import DESKTOP, ENCODES, PHONE, SMALL, open_tab
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
 from tests.programmed_channel import keep_span, put
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -51,10 +52,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
+def is_kept(server: ServerProcess) -> bool:
+    """Return whether the channel has anything that could be shared."""
+    admin = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    listed = httpx.get(f"{server.url}/api/live", headers=admin, timeout=CLIENT_SECONDS).json()
+    return any(one["available_from"] is not None for one in listed)
+
+
 def view_of(server: ServerProcess, kind: str) -> str:
     """Return the view of the page that plays a title, a playlist of clips, or some past of the channel."""
     if kind in FILMS:
         return f"library/private/{FILMS[kind]}?mode=hls"
+    wait_for(lambda: is_kept(server), what="the channel")
     now = time.time()
     if kind == "programme":
         assert put(server, [{"id": "on", "start": now - 3, "end": now + 900, "title": "On"}]).is_success
