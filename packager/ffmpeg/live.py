@@ -190,7 +190,8 @@ def _keeping(
         )
     if source.keeps_audio:
         unframed = {"bsf:a": "aac_adtstoasc"} if source.is_framed else {}
-        sound, options = played["a:0"], {"c:a": "copy", **unframed}
+        # FLAC in MP4 is experimental to ffmpeg before 6.1.
+        sound, options = played["a:0"], {"c:a": "copy", "strict": "experimental", **unframed}
     else:
         sound, options = _exact(played.audio if source.has_audio else _silence()), _audio(sounds[0])
     options |= _end(source)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import compress
 
 import numpy as np
 
@@ -79,8 +80,10 @@ def recorded_periods(span: OutlinedSpan, names: Collection[str]) -> list[Recorde
     Args:
         names: the renditions of video and audio.
     """
-    groups = list(_groups(span, {name: span.tracks[name] for name in names}))
-    sums = [{name: one.sums(positions) for name, one in tracks.items()} for tracks, positions in groups]
+    divided = list(_groups(span, {name: span.tracks[name] for name in names}))
+    sums = [{name: one.sums(positions) for name, one in tracks.items()} for tracks, positions in divided]
+    playable = [_overlap(*group, own) for group, own in zip(divided, sums, strict=True)]
+    groups, sums = list(compress(divided, playable)), list(compress(sums, playable))
     while len(groups) > 1 and _length(*groups[-1], sums[len(groups) - 1], last=True) < SHORTEST_LAST:
         del groups[-1]
     found, start = list[RecordedPeriod](), Fraction(0)
@@ -112,6 +115,13 @@ def _groups(span: OutlinedSpan, tracks: Tracks) -> Iterator[tuple[Tracks, Positi
     for group in np.split(positions, np.flatnonzero(begins)):
         if len(group):
             yield {name: tracks[name] for name in kinds if having[name][group[0]]}, group
+
+
+def _overlap(tracks: Tracks, positions: Positions, sums: dict[str, list[Sums]]) -> bool:
+    """Return whether all renditions of a group have begun before any has ended."""
+    first = int(positions[0])
+    latest = max(shown(one, first) for one in tracks.values()) - shown(_leading(tracks, first), first)
+    return _length(tracks, positions, sums, last=False) > latest
 
 
 def _is_video(track: OutlinedTrack) -> bool | None:

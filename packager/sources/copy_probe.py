@@ -31,7 +31,7 @@ from packager.sources.further_video_tracks import FurtherVideoTracksError, find_
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import PACKETS_AT_ONCE
 from packager.sources.published_source import PublishedSource
-from packager.sources.source import STILL_FRAME_RATE, Source, usual_frame_rate
+from packager.sources.source import MAX_COPIED_FRAME_RATE, STILL_FRAME_RATE, Source, usual_frame_rate
 from packager.step_budget import StepBudget
 
 
@@ -359,7 +359,7 @@ class SeenStream:
         return (
             told is not None
             and group >= SHORTEST_FIRST_GROUP
-            and usual_frame_rate(told) == told
+            and usual_frame_rate(told, MAX_COPIED_FRAME_RATE) == told
             and abs(self._group_frames / told - group) <= RATE_ERROR
         )
 
@@ -434,7 +434,7 @@ class SeenStream:
         pattern = KeyframePattern(
             tuple(sorted(self._keys)), frame, picture_frame=Fraction(self._longest_usual(), scale)
         )
-        rate = usual_frame_rate(rate)
+        rate = usual_frame_rate(rate, MAX_COPIED_FRAME_RATE)
         if self._former is not None and self._former.seen is not None and not self._is_like_first():
             pattern = replace(self._former.seen, audio_frame=frame if count else AUDIO_FRAME)
             rate = self._former.frame_rate

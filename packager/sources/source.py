@@ -36,14 +36,14 @@ KEPT_AUDIO = ("aac", "ac3", "eac3", "opus", "flac")
 """Codecs that can be passed through without encoding."""
 
 
-MAX_FRAME_RATE = 60
+MAX_FRAME_RATE, MAX_COPIED_FRAME_RATE = 60, 240
 
 
-def usual_frame_rate(told: Fraction) -> Fraction:
-    """Return the usual frame rate that is nearest, at most ``MAX_FRAME_RATE``; 30 if there is none."""
+def usual_frame_rate(told: Fraction, most: int = MAX_FRAME_RATE) -> Fraction:
+    """Return the usual frame rate that is nearest, halved until it is ``most``; 30 if there is none."""
     common = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001)]
     near = min((*common, Fraction(round(told))), key=lambda rate: abs(rate - told))
-    while near > MAX_FRAME_RATE:
+    while near > most:
         near /= 2
     return near if near >= 1 else STILL_FRAME_RATE
 

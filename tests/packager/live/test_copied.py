@@ -270,3 +270,16 @@ async def test_a_dvr_goes_on_with_its_numbers_behind_a_restart(
         assert [one.number for one in listed] == list(range(first.number, first.number + len(listed)))
         # Numbers are reserved: the first segment may be short, so that viewers have one sooner.
         assert first.duration <= 1
+
+
+@pytest.mark.parametrize("ladder", [("source",), ("source", "240p")], ids="+".join)
+async def test_playlists_name_a_frame_rate_of_120(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    coding = "-c:v libx264 -preset ultrafast -g 120 -sc_threshold 0 -pix_fmt yuv420p -c:a aac"
+    stream = await asyncio.to_thread(recorded, "160x120", coding, "120")
+    channel = Channel(replace(OPTIONS, ladder=ladder, data=tmp_path / "data"), tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), stream):
+        await until(lambda: segments(channel) >= 2)
+        text = channel.presentation.multivariant().decode()
+        assert text.count("FRAME-RATE=120.000") == len(ladder)

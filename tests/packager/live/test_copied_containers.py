@@ -18,7 +18,14 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.sources.publication import Publication
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import packets
-from tests.packager.live.copied_streams import FIRST, OPTIONS, SECONDS, media_of, published_by, segments
+from tests.packager.live.copied_streams import (
+    FIRST,
+    OPTIONS,
+    SECONDS,
+    media_of,
+    published_by,
+    segments,
+)
 from tests.packager.stripped_matroska import described, projection
 from tests.waiting import until
 
@@ -31,6 +38,7 @@ STREAMS = {
     "Matroska of HEVC with B-frames and AC-3": "-c:v libx265 -preset ultrafast -c:a ac3"
     " -x265-params bframes=3:keyint=25:scenecut=0:log-level=none -f matroska",
     "Matroska of AV1 and FLAC": "-c:v libsvtav1 -preset 12 -g 25 -c:a flac -f matroska",
+    "Matroska of H.264 and FLAC": "-c:v libx264 -preset ultrafast -g 25 -c:a flac -f matroska",
     "WebM": "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -c:a libopus -f webm",
     "MP4 of H.264 with B-frames": f"{H264} {SHORT} -f mp4",
     "MP4 of HEVC with B-frames and Opus": "-c:v libx265 -preset ultrafast -c:a libopus"
@@ -41,6 +49,7 @@ CODECS = {
     "Matroska of H.264 with B-frames": ("h264", "aac"),
     "Matroska of HEVC with B-frames and AC-3": ("hevc", "ac3"),
     "Matroska of AV1 and FLAC": ("av1", "flac"),
+    "Matroska of H.264 and FLAC": ("h264", "flac"),
     "WebM": ("vp9", "opus"),
     "MP4 of H.264 with B-frames": ("h264", "aac"),
     "MP4 of HEVC with B-frames and Opus": ("hevc", "opus"),
@@ -119,6 +128,20 @@ async def test_every_packet_goes_out_once_as_it_was_published(
 
 
 BURST_SECONDS = 2
+
+
+async def test_flac_is_copied_beside_a_picture_that_is_encoded_too(tools: Tools, recorded: Recorded) -> None:
+    """Debian 12's ffmpeg takes FLAC in MP4 for an experiment."""
+    name = "Matroska of H.264 and FLAC"
+    channel = Channel(replace(OPTIONS, ladder=("source", "240p")), tools)
+    async with running(channel):
+        publication = published_by(channel).begin(FIRST)
+        async with background_task(publish(publication, recorded(name).read_bytes())):
+            await until(lambda: segments(channel) >= 3)
+        publication.end()
+    timelines = [one.window.timeline for one in channel.renditions.values()]
+    assert [one and one.entry.codec.partition(".")[0] for one in timelines] == ["avc1", "avc1", "fLaC"]
+    assert channel.restarts == 0
 
 
 async def test_long_fragments_go_out_evenly(tools: Tools, tmp_path: Path) -> None:

@@ -167,6 +167,23 @@ def test_a_segment_that_only_the_picture_has_ends_a_period() -> None:
         assert [number for number, *_ in second.tracks[name]] == [NUMBER + 7, NUMBER + 8]
 
 
+def test_sound_that_begins_behind_its_picture_makes_no_period_with_it() -> None:
+    segments = recorded([(3.0, 3.0), (0.5, 0.5), (3.0, 3.0)])
+    at = [one.number for one in segments["audio"]].index(NUMBER + 6)
+    late = segments["audio"][at]
+    begin = Fraction(*late.date_ratio) + Fraction(3, 4)
+    stored = StoredSegment.of([100], begin.as_integer_ratio())
+    segments["audio"][at] = replace(late, stored=stored)
+    made = manifest(periods_of(segments), Fraction(30))
+    assert made is not None
+    periods, whole = read(made.render())
+    assert [number for period in periods for number, *_ in period.tracks["240p"]] == [
+        *(NUMBER, NUMBER + 1, NUMBER + 2),
+        *(NUMBER + 10, NUMBER + 11, NUMBER + 12),
+    ]
+    assert periods[-1].end == whole
+
+
 @pytest.mark.parametrize("lost", [(2, 3), (0,), (5,)], ids=str)
 def test_a_gap_of_one_rendition_takes_nothing_from_the_others(lost: tuple[int, ...]) -> None:
     segments = recorded([(6.0, 6.0)])
