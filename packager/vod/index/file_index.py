@@ -355,9 +355,8 @@ class FileIndex:
         if self.cut_short is not None:
             raise MalformedError(self.cut_short)
         if self.lost_picture is not None:
-            raise UnsupportedError(
-                f"{self.lost_picture}; its sound alone is at {self.tracks[0].name}/media.m3u8"
-            )
+            sound = (*self.tracks, *self.encoded)[0].name
+            raise UnsupportedError(f"{self.lost_picture}; its sound alone is at {sound}/media.m3u8")
 
     @property
     def video(self) -> OfferedTrack | None:

@@ -139,7 +139,9 @@ def quickened(
     shown = times.copy()
     shown[early] = first - int(early.sum()) + _ranks(times[early])
     if late.any():
-        shown[late] = max(end - int(late.sum()), int(times[~late].max()) + 1) + _ranks(times[late])
+        # Behind those before them, also where a damaged film has a span without any.
+        others = int(times[~late].max(initial=first - 1)) + 1
+        shown[late] = max(end - int(late.sum()), others) + _ranks(times[late])
     decode_time = decode_times_in_turn(shown, max(end, int(shown.max()) + 1))
     # Not behind what is decoded in the next segment, and not after it is presented.
     if until is not None:

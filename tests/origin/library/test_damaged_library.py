@@ -38,7 +38,7 @@ data = "{{folder}}/data"
 
 [library]
 path = "{{folder}}/library"
-encode = "off"
+encode = "auto"
 """
 
 DAMAGED = 2

@@ -11,6 +11,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
+from media.errors import UnsupportedError
 from origin.cli.doctor import _films
 from packager.encode.renditions import EncodedRenditions, renditions_of
 from packager.library.local_storage import Library
@@ -46,6 +47,17 @@ async def test_the_default_sound_of_a_film_is_the_default_where_it_is_encoded(
         ("de", "NO", "audio-2" if codec == "ac3" else "audio"),
     ]
     assert "Left out" not in text
+
+
+async def test_the_refusal_of_a_film_names_its_encoded_sound_where_no_picture_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "film.mov"
+    await asyncio.to_thread(run_ffmpeg, *f"{PICTURE} {TONE} -c:v mpeg4 -c:a pcm_s16le".split(), path)
+    path.write_bytes(path.read_bytes().replace(b"mp4v", b"none"))
+    titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto", "x").tracks)
+    with pytest.raises(UnsupportedError, match=r"its sound alone is at audio-aac/media\.m3u8"):
+        await asyncio.to_thread(titles.multivariant_playlist, path.name, WHOLE)
+    sound = await asyncio.to_thread(titles.media_playlist, path.name, "audio-aac", WHOLE)
+    assert "This is the sound alone" in sound
 
 
 @pytest.mark.parametrize(
