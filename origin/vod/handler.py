@@ -44,7 +44,7 @@ from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import FileChangedError, Identity, LibraryFile
 from packager.reader_guard import ReaderGuard
 from packager.transient_errors import NotReadyError
-from packager.vod import FilmSegment, IFrameFile, OpenMedia, Titles
+from packager.vod import FilmSegment, IFrameFile, OpenMedia, ShortReadError, Titles
 from packager.vod.movie.versioned_addresses import version_of
 from packager.vod.segments.clip import ClipError
 
@@ -61,7 +61,7 @@ CLOSED_FILM = "the film of this clip needs a token, and the playlist none"
 I_FRAMES = "iframes"
 """The part of an entity-tag that stands for a track's I-frames in place of a segment's name."""
 
-REFUSALS = (NotFoundError, NotReadyError, ClipError, MediaError, OSError)
+REFUSALS = (NotFoundError, NotReadyError, ClipError, MediaError, ShortReadError, OSError)
 """Errors for which a request is refused with a reason."""
 
 
@@ -361,7 +361,7 @@ def refusal_of(request: Request, address: Address, error: Exception) -> Reply:
         return refusal(request, 503, 0, "Not ready yet", retry_after=PICTURE_RETRY_SECONDS)
     if isinstance(error, ClipError):
         return refusal(request, 400, ABSENT_FILE_SECONDS, str(error))
-    if isinstance(error, MediaError):
+    if isinstance(error, (MediaError, ShortReadError)):
         # RFC 9110 §15.5.16, §15.5.21: of a kind that isn't supported, or of the right kind but wrong
         supported = isinstance(error, TooLargeError) or not isinstance(error, UnsupportedError)
         reason = f"{address.film} can't be packaged: {error}"

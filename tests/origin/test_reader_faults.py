@@ -60,3 +60,20 @@ def test_a_fault_in_a_guide_is_400(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RefusalError, match="fault of the reader") as refused:
         read_guide(b"<tv/>", "news", XmltvLimits())
     assert refused.value.status == 400
+
+
+def test_a_film_that_ends_within_a_key_frame_is_422_whatever_its_sounds_times_are(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    words = "-f lavfi -i testsrc2=size=64x36:rate=10:duration=3 -f lavfi -i sine=duration=3"
+    words += " -c:v libx264 -preset ultrafast -g 10 -c:a aac -movflags +faststart"
+    films.run_ffmpeg(*words.split(), path)
+    data = bytearray(path.read_bytes())
+    # The sound is so short that its end isn't after that of the file.
+    data[data.rindex(b"mdhd") + 16] = 0x40
+    answers = dict[str, int]()
+    for length in range(len(data) // 3, len(data), 200):
+        put(path, bytes(data[:length]))
+        client = TestClient(vod_application(Titles(Library(tmp_path))))
+        answer = client.get("/vod/film.mp4/video/iframes.mp4")
+        answers["" if answer.is_success else answer.text[:40]] = answer.status_code
+    assert answers == {"": 200, "film.mp4 can't be packaged: the file end": 422}
