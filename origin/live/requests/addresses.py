@@ -209,7 +209,7 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     path, _, query = target.partition(b"?")
     # The whole path is decoded before it is split, as ASGI's `path` is.
     area, *names = urllib.parse.unquote(path.decode("latin-1")).removeprefix("/").split("/")
-    if area != "live" or not all(names):
+    if area != "live" or not names or not all(names):
         return None
     *own, name = names
     channel, rendition = "/".join(own), ""

@@ -1,7 +1,7 @@
 """Leaves parameter sets out of pictures that only repeat those of their sample entry.
 
 Samples of ``avc1`` and ``hvc1`` mustn't have any (ISO/IEC 14496-15 §5.3.3.1.1, §8.4.1.1), and Apple's players
-take no ``hev1``: where a file's are all alike, its entry becomes ``avc1`` or ``hvc1``.
+take no ``hev1``: where those of an ``avc3`` or ``hev1`` are all alike, it becomes ``avc1`` or ``hvc1``.
 """
 
 from __future__ import annotations
@@ -40,19 +40,16 @@ def with_sets_apart(index: FileIndex, read: Read) -> FileIndex:
     """
     video = index.video
     repeated = None if video is None else RepeatedSets.of(video.entry)
-    if video is None or repeated is None:
+    apart = None if video is None else without_parameter_sets(video.entry)
+    # Where the entry stays as it is, nothing depends on it, and each request to S3 takes its time.
+    if video is None or repeated is None or apart is None:
         return index
-    apart = without_parameter_sets(video.entry)
     read = index.reading(read)
     cuts = np.unique(video.cuts[:-1])
-    if apart is None:
-        # Nothing else depends on it: the last cut shows if there are any.
-        looked_at = cuts[-1:]
-    else:
-        looked_at = cuts[:: -(-len(cuts) // MAX_PICTURES_LOOKED_AT)]
-        look = sample_starts(video.entry)
-        if any(one.access is Access.NONE for one in _parsed(video, read, looked_at, look)):
-            return index
+    looked_at = cuts[:: -(-len(cuts) // MAX_PICTURES_LOOKED_AT)]
+    look = sample_starts(video.entry)
+    if any(one.access is Access.NONE for one in _parsed(video, read, looked_at, look)):
+        return index
     found = _parsed(video, read, looked_at, repeated.leading_bytes)
     if None in found:
         return index
@@ -68,8 +65,7 @@ def with_sets_apart(index: FileIndex, read: Read) -> FileIndex:
         fewer = left_out.between(video.cuts + samples.first)
         video = replace(video, samples=samples, sizes=video.sizes - fewer)
         index = replace(index, nbytes=index.nbytes + left_out.nbytes)
-    if apart is not None:
-        video = replace(video, entry=apart, init=video.init.replace(video.entry.render(), apart.render()))
+    video = replace(video, entry=apart, init=video.init.replace(video.entry.render(), apart.render()))
     return replace(index, tracks=(video, *index.sounds))
 
 

@@ -45,7 +45,8 @@ def segment_samples(track: OfferedTrack, number: int) -> Samples:
         # Leading pictures of the key frame can't be decoded behind another one, and none needs them.
         kept = times >= times[0]
         samples, times = _chosen(samples, kept), times[kept]
-        held = int(times[times <= begin].max())
+        # Of damaged times, the first picture is the nearest.
+        held = int(times[times <= begin].max(initial=times.min()))
         later = times[(times > held) & (times < end)]
         following = int(later.min()) if len(later) else end
         # Pictures that are decoded before the next one take a tick each.

@@ -182,11 +182,8 @@ HEVC_FILM = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=1
 AVC_FILM = "-c:v libx264 -preset ultrafast -g 10 -x264-params repeat-headers=1"
 WITH_SETS = {
     "hev1.mp4": (HEVC_FILM.format(1, "hev1"), "hvc1"),
-    "hvc1.mp4": (HEVC_FILM.format(1, "hvc1"), "hvc1"),
     "hevc.mkv": (HEVC_FILM.format(1, "0"), "hvc1"),
     "without.mp4": (HEVC_FILM.format(0, "hev1"), "hvc1"),
-    "avc.mkv": (AVC_FILM, "avc1"),
-    "avc.mp4": (AVC_FILM, "avc1"),
     "avc3.mp4": (f"{AVC_FILM} -tag:v avc3", "avc1"),
 }
 """Films whose key pictures have parameter sets, but for one: what ffmpeg makes them by, and what they are."""
